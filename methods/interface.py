@@ -110,7 +110,7 @@ class Method(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue bit for bit, as tensors, numbers and containers of them."""
-        state = {}
+        state: dict[str, Any] = {}
         for name, value in self._learned():
             if isinstance(value, torch.Generator):
                 state[name] = value.get_state()

@@ -1,0 +1,54 @@
+"""Gaussian PPO: the baseline without diffusion (Schulman et al. 2017). Page: gaussian-ppo.md."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from methods.interface import Decision, Spec
+from methods.policy.models import GaussianPolicy
+from methods.ppo import PPO, PPOConfig, gaussian_log_prob
+
+
+class GaussianPPOConfig(PPOConfig):
+    """The chunk's Gaussian has the policy's own mean and deviation (policy.std_init, policy.std_bounds)."""
+
+    learning_rate: float = Field(3e-4, gt=0)
+    epochs: int = Field(10, ge=1)
+    clip: float = Field(0.2, gt=0)  # on the joint ratio
+    log_prob: Literal["mean", "joint"] = "joint"  # over the chunk's H * A elements
+    target_kl: float | None = Field(0.1, gt=0)  # nats of the joint
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    noise_clip: float = Field(3.0, gt=0)  # bound on the sampled deviation, in standard deviations (released dppo: 3)
+
+
+class GaussianPPO(PPO):
+    """PPO on a Gaussian over whole chunks."""
+
+    Config = GaussianPPOConfig
+    config: GaussianPPOConfig
+    policy: GaussianPolicy
+    fine_tunes = "gaussian"
+
+    def __init__(self, policy: GaussianPolicy, spec: Spec, config: GaussianPPOConfig, rng: torch.Generator) -> None:
+        super().__init__(policy, spec, config, rng)
+        self.start_optimisers(policy.parameters())
+
+    @torch.no_grad()
+    def act(self, obs: Tensor) -> Decision:
+        mean, std = self.policy(obs)
+        z = torch.randn(mean.shape, generator=self.rng, device=self.device)
+        chunk = mean + std * z.clamp(-self.config.noise_clip, self.config.noise_clip)
+        return Decision(chunk, {"log_prob": self.reduce(gaussian_log_prob(chunk, mean, std))})
+
+    @torch.no_grad()
+    def exploit(self, obs: Tensor) -> Tensor:
+        return self.policy(obs)[0]
+
+    def new_log_prob(self, data: dict[str, Tensor], decision: Tensor, index: Tensor) -> Tensor:
+        mean, std = self.policy(data["obs"][decision])
+        return self.reduce(gaussian_log_prob(data["chunk"][decision], mean, std))
+
+    def entropy(self) -> Tensor:
+        return self.policy.log_std.mean()

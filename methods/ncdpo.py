@@ -1,0 +1,80 @@
+"""NCDPO: PPO on the final chunk, differentiated through the denoising steps (arXiv 2505.10482). Page: ncdpo.md."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods.interface import Decision, Spec
+from methods.policy.models import DiffusionPolicy, bounded_std
+from methods.ppo import PPO, PPOConfig, gaussian_log_prob
+from methods.sampling import SamplingConfig
+
+
+class NCDPOConfig(SamplingConfig, PPOConfig):
+    """Open choices of the paper are named fields; defaults were chosen by experiment (ncdpo.md)."""
+
+    learning_rate: float = Field(3e-4, gt=0)  # denoiser and deviation, AdamW
+    epochs: int = Field(10, ge=1)
+    clip: float = Field(0.2, gt=0)  # on the joint ratio
+    log_prob: Literal["mean", "joint"] = "joint"  # over the chunk's H * A elements
+    target_kl: float | None = Field(0.1, gt=0)  # nats of the joint
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    eta: float = Field(1.0, ge=0)  # DDIM noise scale while exploring and evaluating; 0: x_K is the only noise
+    chain_std_floor: float = Field(0.0, ge=0)  # least chain noise of every step, the last included (0: DDPM's own)
+    std_init: float = Field(0.1, gt=0)  # first deviation of the final Gaussian, normalised action units
+    std_bounds: tuple[float, float] = (0.01, 0.2)  # its range (dppo's Gaussian baseline)
+    learn_std: bool = True
+    gradient_steps: int | None = Field(None, ge=1)  # last denoising steps that carry gradient; none: all
+    checkpointing: bool = False  # recompute activations in the backward pass: memory of one step instead of all
+
+
+class NCDPO(PPO):
+    """The noise of the chain is drawn at the decision and stored; given it, the chunk is one Gaussian."""
+
+    Config = NCDPOConfig
+    config: NCDPOConfig
+    policy: DiffusionPolicy
+
+    def __init__(self, policy: DiffusionPolicy, spec: Spec, config: NCDPOConfig, rng: torch.Generator) -> None:
+        super().__init__(policy, spec, config, rng)
+        self.chain = policy.chain(
+            config.sampler, config.sampler_steps, eta=config.eta, std_floor=config.chain_std_floor
+        )
+        initial = torch.full((spec.action_dim,), config.std_init, device=rng.device).log()
+        self.log_std = nn.Parameter(initial, requires_grad=config.learn_std)
+        self.start_optimisers([*policy.network.parameters(), self.log_std])
+
+    def std(self) -> Tensor:
+        """Standard deviation of the final Gaussian, [A]."""
+        return bounded_std(self.log_std, self.config.std_bounds)
+
+    def draw_noise(self, n: int) -> Tensor:
+        return self.chain.noise(n, self.spec.chunk, self.spec.action_dim, self.rng)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor) -> Decision:
+        noise = self.draw_noise(len(obs))
+        mean, std = self.policy.denoise(obs, noise, self.chain), self.std()
+        chunk = mean + std * torch.randn(mean.shape, generator=self.rng, device=self.device)
+        log_prob = self.reduce(gaussian_log_prob(chunk, mean, std))
+        return Decision(chunk, {"noise": noise, "log_prob": log_prob})
+
+    @torch.no_grad()
+    def exploit(self, obs: Tensor) -> Tensor:
+        return self.policy.denoise(obs, self.draw_noise(len(obs)), self.chain)
+
+    def new_log_prob(self, data: dict[str, Tensor], decision: Tensor, index: Tensor) -> Tensor:
+        """log N(chunk; denoise(obs, stored noise), std^2), with gradients through the chain (paper's BPDT)."""
+        mean = self.chain.run(
+            self.policy.network,
+            data["obs"][decision],
+            data["noise"][decision],
+            last=self.config.gradient_steps,
+            checkpointing=self.config.checkpointing,
+        )[-1]
+        return self.reduce(gaussian_log_prob(data["chunk"][decision], mean, self.std()))
+
+    def entropy(self) -> Tensor:
+        return self.log_std.mean()

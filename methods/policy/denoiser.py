@@ -1,0 +1,108 @@
+"""Networks: the residual MLP, the denoiser built on it, and the value network."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "mish": nn.Mish, "tanh": nn.Tanh}
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation block: x + second(act(first(act(x))))."""
+
+    def __init__(self, width: int, activation: str) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.activation(self.first(self.activation(x))))
+
+
+class ResidualMLP(nn.Module):
+    """Linear in, one residual block per two further hidden layers, linear out (DPPO, appendix B)."""
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, activation: str) -> None:
+        super().__init__()
+        width = hidden[0]
+        self.input, self.output = nn.Linear(inputs, width), nn.Linear(width, outputs)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, activation) for _ in range(len(hidden) // 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.blocks(self.input(x)))
+
+
+class ValueNetwork(nn.Module):
+    """V(s): obs [..., O] -> [...]."""
+
+    def __init__(self, obs_dim: int, hidden: tuple[int, ...], activation: str = "mish") -> None:
+        super().__init__()
+        self.trunk = ResidualMLP(obs_dim, hidden, 1, activation)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.trunk(obs).squeeze(-1)
+
+
+class Denoiser(nn.Module):
+    """Predicts epsilon or x0 from a noisy chunk [n, H, A], its timestep and the observation.
+
+    The trunk's first layer sees [chunk | time embedding | obs]; it is applied in these three parts, so that the
+    observation's part is computed once per chunk (`encode`) and not once per denoising step.
+    """
+
+    sinusoids: Tensor
+
+    def __init__(
+        self,
+        obs_dim: int,
+        chunk: int,
+        action_dim: int,
+        steps: int,
+        hidden: tuple[int, ...],
+        activation: str,
+        time_dim: int,
+    ) -> None:
+        super().__init__()
+        self.shape, self.time_dim = (chunk, action_dim), time_dim
+        self.time_mlp = nn.Sequential(nn.Linear(time_dim, 2 * time_dim), nn.Mish(), nn.Linear(2 * time_dim, time_dim))
+        self.trunk = ResidualMLP(chunk * action_dim + time_dim + obs_dim, hidden, chunk * action_dim, activation)
+        self.register_buffer("sinusoids", sinusoidal_embedding(steps, time_dim), persistent=False)
+
+    def _split(self) -> tuple[Tensor, Tensor, Tensor]:
+        flat = self.shape[0] * self.shape[1]
+        weight = self.trunk.input.weight
+        return weight[:, :flat], weight[:, flat : flat + self.time_dim], weight[:, flat + self.time_dim :]
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """The observation's part of the first layer: [n, O] -> [n, width]."""
+        return nn.functional.linear(obs, self._split()[2], self.trunk.input.bias)
+
+    def forward(self, x: Tensor, t: int | Tensor, encoded: Tensor) -> Tensor:
+        """x [n, H, A], t one timestep or one per row [n], encoded = encode(obs) [n, width] -> [n, H, A]."""
+        chunk_weight, time_weight, _ = self._split()
+        if isinstance(t, int):
+            time = nn.functional.linear(self.time_mlp(self.sinusoids[t]), time_weight)
+        else:  # K rows, then gathered: cheaper than a row per sample
+            time = nn.functional.linear(self.time_mlp(self.sinusoids), time_weight)[t]
+        first = nn.functional.linear(x.flatten(1), chunk_weight) + time + encoded
+        return self.trunk.output(self.trunk.blocks(first)).view_as(x)
+
+
+def sinusoidal_embedding(steps: int, dim: int) -> Tensor:
+    """Sines, then cosines, of t * exp(-i ln(10000) / (dim/2 - 1)): [steps, dim] (Vaswani et al. 2017, section 3.5)."""
+    half = dim // 2
+    frequency = torch.exp(torch.arange(half) * -(math.log(10000) / (half - 1)))
+    angle = torch.arange(steps)[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+def seeded(build: Callable[[], Network], rng: torch.Generator) -> Network:
+    """Build a network whose random initialisation comes from rng and leaves torch's global stream alone."""
+    seed = int(torch.randint(2**62, (), generator=rng, device=rng.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build().to(rng.device)

@@ -1,0 +1,24 @@
+"""How a diffusion policy is sampled: the settings that every diffusion method shares."""
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from envs.task import DataError
+from methods.interface import MethodConfig
+
+
+class SamplingConfig(MethodConfig):
+    """The sampler is independent of K, the schedule that the base was trained with."""
+
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    sampler_steps: int | None = Field(None, ge=1, le=100)  # denoising steps run; none: K for ddpm, min(5, K) for ddim
+
+    def resolved(self, denoising_steps: int) -> Self:
+        steps = self.sampler_steps or (denoising_steps if self.sampler == "ddpm" else min(5, denoising_steps))
+        if steps > denoising_steps or (self.sampler == "ddpm" and steps != denoising_steps):
+            raise DataError(
+                f"settings.sampler_steps is {steps} but the base has {denoising_steps} denoising steps: "
+                "ddpm runs all of them, ddim at most as many"
+            )
+        return self.model_copy(update={"sampler_steps": steps})
