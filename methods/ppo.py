@@ -72,9 +72,9 @@ class RewardScaler:
         return (reward / torch.sqrt(self.var + 1e-8)).clamp(-self.bound, self.bound).float()
 
     def _merge(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Moments of the union of two samples (Chan et al. 1979)."""
+        """Moments of the union of two samples (Chan et al. 1979), divided by one less than the count, as released."""
         total, delta = self.count + count, mean - self.mean
-        self.var = (self.var * self.count + var * count + delta**2 * self.count * count / total) / total
+        self.var = (self.var * self.count + var * count + delta**2 * self.count * count / total) / (total - 1)
         self.mean, self.count = self.mean + delta * count / total, total
 
     def state_dict(self) -> dict[str, Tensor]:

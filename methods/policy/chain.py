@@ -52,6 +52,9 @@ class Chain(nn.Module):
             std = eta * torch.sqrt((1 - before) / (1 - alpha_bar) * (1 - alpha_bar / before))
         else:
             std = schedule.std[t]
+        direction = torch.sqrt(
+            (1 - before - std**2).clamp(min=0)
+        )  # of DDIM's own std, whatever the floor (as released)
         std = std.clamp(min=std_floor)
         if last_std is not None:
             std[-1] = last_std
@@ -67,7 +70,7 @@ class Chain(nn.Module):
             "signal": torch.sqrt(alpha_bar),
             "noise_scale": torch.sqrt(1 - alpha_bar),
             "signal_before": torch.sqrt(before),
-            "direction": torch.sqrt((1 - before - std**2).clamp(min=0)),
+            "direction": direction,
         }
         for name, value in coefficients.items():
             self.register_buffer(name, value, persistent=False)
