@@ -124,7 +124,7 @@ class PPO(Method):
     def __init__(self, policy: nn.Module, spec: Spec, config: Any, rng: torch.Generator) -> None:
         super().__init__(policy, spec, config, rng)
         self.critic = seeded(lambda: ValueNetwork(spec.obs_dim, config.critic_hidden), rng)
-        self.reward_scaler = RewardScaler(config.num_envs, config.gamma, rng.device)
+        self.reward_scaler = RewardScaler(config.num_envs, spec.gamma, rng.device)
         self.updates = 0
 
     def start_optimisers(self, actor_parameters: Iterable[nn.Parameter]) -> None:
@@ -185,7 +185,7 @@ class PPO(Method):
         with torch.no_grad():
             value, next_value = self.critic(rollout.obs), self.critic(rollout.final_obs)
         advantage, returns = gae(
-            reward, value, next_value, terminated, truncated, self.config.gamma, self.config.gae_lambda
+            reward, value, next_value, terminated, truncated, self.spec.gamma, self.config.gae_lambda
         )
         return {"advantage": advantage.flatten(), "return": returns.flatten(), "value": value.flatten()}
 

@@ -52,9 +52,7 @@ class Chain(nn.Module):
             std = eta * torch.sqrt((1 - before) / (1 - alpha_bar) * (1 - alpha_bar / before))
         else:
             std = schedule.std[t]
-        direction = torch.sqrt(
-            (1 - before - std**2).clamp(min=0)
-        )  # of DDIM's own std, whatever the floor (as released)
+        direction = torch.sqrt((1 - before - std**2).clamp(min=0))  # of the std before the floor, as released
         std = std.clamp(min=std_floor)
         if last_std is not None:
             std[-1] = last_std
