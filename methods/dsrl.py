@@ -44,26 +44,12 @@ class DSRLNAConfig(DSRLConfig):
     distillation_noise: Literal["bounded", "gaussian"] = "bounded"  # N(0, I) clamped to the box, or not (released)
 
 
-class NormedMLP(nn.Module):
-    """`heads` independent MLPs of Linear, LayerNorm, tanh layers, evaluated together: [B, in] -> [heads, B, out]."""
-
-    def __init__(self, heads: int, inputs: int, hidden: tuple[int, ...], outputs: int) -> None:
-        super().__init__()
-        sizes = [inputs, *hidden, outputs]
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for size, following in itertools.pairwise(sizes):
-            bound = 1 / math.sqrt(size)  # torch's default initialisation of a Linear
-            self.weights.append(nn.Parameter(torch.empty(heads, size, following).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.empty(heads, 1, following).uniform_(-bound, bound)))
-        self.scales = nn.ParameterList(nn.Parameter(torch.ones(heads, 1, width)) for width in hidden)
-        self.shifts = nn.ParameterList(nn.Parameter(torch.zeros(heads, 1, width)) for width in hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.expand(len(self.weights[0]), *x.shape)
-        for i, (scale, shift) in enumerate(zip(self.scales, self.shifts, strict=True)):
-            x = torch.baddbmm(self.biases[i], x, self.weights[i])
-            x = torch.tanh(torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:]), scale))
-        return torch.baddbmm(self.biases[-1], x, self.weights[-1])
+def normed_mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """Layers of Linear, LayerNorm, tanh, then a Linear (as released)."""
+    layers: list[nn.Module] = []
+    for width, following in itertools.pairwise([inputs, *hidden]):
+        layers += [nn.Linear(width, following), nn.LayerNorm(following), nn.Tanh()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
 
 class Critics(nn.Module):
@@ -71,10 +57,11 @@ class Critics(nn.Module):
 
     def __init__(self, obs_dim: int, flat: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        self.body = NormedMLP(2, obs_dim + flat, hidden, 1)
+        self.heads = nn.ModuleList(normed_mlp(obs_dim + flat, hidden, 1) for _ in range(2))
 
     def forward(self, obs: Tensor, what: Tensor) -> Tensor:
-        return self.body(torch.cat([obs, what.flatten(1)], 1)).squeeze(-1)
+        x = torch.cat([obs, what.flatten(1)], 1)
+        return torch.stack([head(x).squeeze(-1) for head in self.heads])
 
 
 class NoisePolicy(nn.Module):
@@ -82,11 +69,11 @@ class NoisePolicy(nn.Module):
 
     def __init__(self, obs_dim: int, flat: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        self.body = NormedMLP(1, obs_dim, hidden, 2 * flat)
+        self.body = normed_mlp(obs_dim, hidden, 2 * flat)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """obs [B, O] -> mean and log standard deviation before tanh, each [B, H * A]."""
-        mean, log_std = self.body(obs)[0].chunk(2, -1)
+        mean, log_std = self.body(obs).chunk(2, -1)
         return mean, log_std.clamp(-20, 2)
 
     def sample(self, obs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
