@@ -1,0 +1,72 @@
+"""Tasks: simulators stepped in batches of action chunks, and demonstrations."""
+
+import difflib
+from typing import TYPE_CHECKING
+
+from envs.task import DataError, TaskSpec
+
+if TYPE_CHECKING:
+    from gymnasium.vector import AutoresetMode
+
+    from envs.chunked import ChunkedVectorEnv
+
+__all__ = ["TASKS", "DataError", "TaskSpec", "get_task", "make_vec"]
+
+
+def _locomotion(name: str, env_id: str, obs_dim: int, action_dim: int, scores: tuple[float, float]) -> TaskSpec:
+    return TaskSpec(name, env_id, obs_dim, action_dim, 1000, f"expert:{name}", scores, native=True)
+
+
+# reference scores: d4rl.infos.REF_MIN_SCORE and REF_MAX_SCORE of D4RL 1.1
+TASKS: dict[str, TaskSpec] = {
+    task.name: task
+    for task in (
+        _locomotion("hopper-medium", "Hopper-v5", 11, 3, (-20.272305, 3234.3)),
+        _locomotion("walker2d-medium", "Walker2d-v5", 17, 6, (1.629008, 4592.3)),
+        _locomotion("halfcheetah-medium", "HalfCheetah-v5", 17, 6, (-280.178953, 12135.0)),
+    )
+}
+
+
+def get_task(name: str) -> TaskSpec:
+    """A task of this suite, or any Gymnasium id with flat real observations and actions.
+
+    Raises DataError for an unknown name (with the nearest one) and for spaces of another kind.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    import gymnasium as gym
+
+    if name not in gym.registry:
+        near = difflib.get_close_matches(name, [*TASKS, *gym.registry], 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)} and every Gymnasium id"
+        raise DataError(f"unknown task {name!r}: {hint}")
+    try:
+        env = gym.make(name)
+    except Exception as error:  # an environment may need a package that is not there
+        raise DataError(f"Gymnasium cannot make {name!r}: {str(error).splitlines()[0]}") from None
+    obs, action = env.observation_space, env.action_space
+    env.close()
+    for what, space in (("observation", obs), ("action", action)):
+        if not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f"):
+            raise DataError(f"task {name!r} has {what} space {space}: only flat Box spaces of floats can be used")
+    limit = env.spec.max_episode_steps if env.spec else None
+    if limit is None:
+        raise DataError(f"task {name!r} has no time limit: register it with max_episode_steps")
+    return TaskSpec(name, name, obs.shape[0], action.shape[0], limit, demos="")
+
+
+def make_vec(
+    task: TaskSpec, num_envs: int, chunk: int, threads: int = 1, autoreset: "AutoresetMode | None" = None
+) -> "ChunkedVectorEnv":
+    """num_envs environments of a task stepped by whole chunks, on `threads` threads (native) or processes."""
+    from gymnasium.vector import AutoresetMode
+
+    mode = autoreset or AutoresetMode.SAME_STEP
+    if task.native:
+        from envs.batched_mujoco import BatchedMujoco
+
+        return BatchedMujoco(task, num_envs, chunk, threads, mode)
+    from envs.chunked_gym import ChunkedGym
+
+    return ChunkedGym(task, num_envs, chunk, threads, mode)
