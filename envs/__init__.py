@@ -1,7 +1,7 @@
 """Tasks: simulators stepped in batches of action chunks, and demonstrations."""
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from envs.task import DataError, TaskSpec
 
@@ -45,7 +45,8 @@ def get_task(name: str) -> TaskSpec:
         env = gym.make(name)
     except Exception as error:  # an environment may need a package that is not there
         raise DataError(f"Gymnasium cannot make {name!r}: {str(error).splitlines()[0]}") from None
-    obs, action = env.observation_space, env.action_space
+    obs: Any = env.observation_space
+    action: Any = env.action_space
     env.close()
     for what, space in (("observation", obs), ("action", action)):
         if not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f"):

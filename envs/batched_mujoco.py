@@ -22,7 +22,7 @@ class BatchedMujoco(ChunkedVectorEnv):
     """Bit-equal to Gymnasium's v5 environment stepped one at a time with the same float32 actions."""
 
     def __init__(self, task: TaskSpec, num_envs: int, chunk: int, threads: int, autoreset: AutoresetMode) -> None:
-        reference = gym.make(task.env_id).unwrapped
+        reference: Any = gym.make(task.env_id).unwrapped
         self.model, self.frame_skip, self.dt = reference.model, reference.frame_skip, reference.dt
         self.init_qpos, self.init_qvel = reference.init_qpos.copy(), reference.init_qvel.copy()
         space = reference.action_space
@@ -35,7 +35,9 @@ class BatchedMujoco(ChunkedVectorEnv):
         self.ended = np.zeros((2, num_envs), bool)  # terminated, truncated
         self.rngs = [np_random(seed)[0] for seed in range(num_envs)]
 
-    def reset(self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict]:
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict]:
         if seed is not None:
             self.rngs = [np_random(one)[0] for one in self.slot_seeds(seed)]
         self._restart(np.arange(self.num_envs))
@@ -56,9 +58,9 @@ class BatchedMujoco(ChunkedVectorEnv):
         terminated, truncated = self.ended.copy() if self.resting.any() else np.zeros((2, self.num_envs), bool)
         alive = ~self.resting
         for h in range(self.chunk):
-            if alive.all():
-                ids, rows = None, slice(None)
-            else:
+            rows: Any = slice(None)
+            ids = None
+            if not alive.all():
                 rows = np.flatnonzero(alive)
                 if not len(rows):
                     break

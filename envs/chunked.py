@@ -23,7 +23,9 @@ class ChunkedVectorEnv(gym.vector.VectorEnv):
     rests: it executes 0 steps for reward 0 until the next reset().
     """
 
-    def __init__(self, task: TaskSpec, num_envs: int, chunk: int, low: Array, high: Array, autoreset: AutoresetMode) -> None:
+    def __init__(
+        self, task: TaskSpec, num_envs: int, chunk: int, low: Array, high: Array, autoreset: AutoresetMode
+    ) -> None:
         if autoreset not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
             raise ValueError(f"autoreset must be SAME_STEP or DISABLED, not {autoreset}")
         self.task, self.num_envs, self.chunk, self.autoreset = task, num_envs, chunk, autoreset

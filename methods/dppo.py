@@ -81,9 +81,12 @@ class DPPO(PPO):
         }
         return Decision(points[-1], memo)
 
-    @torch.no_grad()
     def exploit(self, obs: Tensor) -> Tensor:
-        return self.run(obs, exploit=True)[0][-1]
+        return self.trace(obs)[:, -1]
+
+    @torch.no_grad()
+    def trace(self, obs: Tensor) -> Tensor:
+        return torch.stack(self.run(obs, exploit=True)[0], 1)
 
     def element_log_prob(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         log_prob = gaussian_log_prob(x, mean, std)

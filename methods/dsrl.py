@@ -122,10 +122,10 @@ class DSRL(Method):
 
     # -- acting -----------------------------------------------------------------------------------------------------
 
-    def decode(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """obs [B, O], initial noise in its own units [B, H * A] -> chunk [B, H, A]."""
-        with torch.no_grad():
-            return self.policy.denoise(obs, noise.view(-1, 1, self.spec.chunk, self.spec.action_dim), self.chain)
+    @torch.no_grad()
+    def run(self, obs: Tensor, noise: Tensor) -> list[Tensor]:
+        """obs [B, O], initial noise in its own units [B, H * A] -> the decoder's points, the chunk [B, H, A] last."""
+        return self.chain.run(self.policy.network, obs, noise.view(-1, 1, self.spec.chunk, self.spec.action_dim))
 
     def base_noise(self, n: int) -> Tensor:
         return self.chain.noise(n, self.spec.chunk, self.spec.action_dim, self.rng).flatten(1)
@@ -136,15 +136,18 @@ class DSRL(Method):
             noise = self.config.noise_bound * self.actor.sample(obs, self.rng)[0]
         else:
             noise = self.base_noise(len(obs))
-        return Decision(self.decode(obs, noise), {"noise": noise})
+        return Decision(self.run(obs, noise)[-1], {"noise": noise})
+
+    def exploit(self, obs: Tensor) -> Tensor:
+        return self.trace(obs)[:, -1]
 
     @torch.no_grad()
-    def exploit(self, obs: Tensor) -> Tensor:
+    def trace(self, obs: Tensor) -> Tensor:
         if not self.gradient_steps:
-            return self.decode(obs, self.base_noise(len(obs)))
+            return torch.stack(self.run(obs, self.base_noise(len(obs))), 1)
         sampled = self.config.evaluate_noise == "sampled"
         unit = self.actor.sample(obs, self.rng)[0] if sampled else self.actor(obs)[0].tanh()
-        return self.decode(obs, self.config.noise_bound * unit)
+        return torch.stack(self.run(obs, self.config.noise_bound * unit), 1)
 
     # -- learning ---------------------------------------------------------------------------------------------------
 
@@ -239,7 +242,7 @@ class DSRLNA(DSRL):
         self.noise_critic_optimiser = self.optimiser(self.noise_critic.parameters())
 
     def judged(self, obs: Tensor, unit_noise: Tensor) -> Tensor:
-        return self.decode(obs, self.config.noise_bound * unit_noise)
+        return self.run(obs, self.config.noise_bound * unit_noise)[-1]
 
     def noise_value(self, obs: Tensor, unit_noise: Tensor) -> Tensor:
         return self.noise_critic(obs, unit_noise)
@@ -259,7 +262,7 @@ class DSRLNA(DSRL):
         if self.config.distillation_noise == "bounded":
             noise = noise.clamp(-self.config.noise_bound, self.config.noise_bound)
         with torch.no_grad():
-            target = self.critic(obs, self.decode(obs, noise))
+            target = self.critic(obs, self.run(obs, noise)[-1])
         total = 0.0
         for rows in torch.arange(len(obs), device=self.device).split(batch):
             value = self.noise_critic(obs[rows], noise[rows] / self.config.noise_bound)

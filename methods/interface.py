@@ -97,6 +97,10 @@ class Method(ABC):
     def exploit(self, obs: Tensor) -> Tensor:
         """Evaluate: obs [n, O] -> chunk [n, H, A]."""
 
+    def trace(self, obs: Tensor) -> Tensor:
+        """The points of the chain that end in exploit's chunk, [n, S + 1, H, A]; the chunk alone without a chain."""
+        return self.exploit(obs)[:, None]
+
     @abstractmethod
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learn from the newest rollout and return metrics, named like "loss/policy"."""

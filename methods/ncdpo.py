@@ -61,9 +61,12 @@ class NCDPO(PPO):
         log_prob = self.reduce(gaussian_log_prob(chunk, mean, std))
         return Decision(chunk, {"noise": noise, "log_prob": log_prob})
 
-    @torch.no_grad()
     def exploit(self, obs: Tensor) -> Tensor:
-        return self.policy.denoise(obs, self.draw_noise(len(obs)), self.chain)
+        return self.trace(obs)[:, -1]
+
+    @torch.no_grad()
+    def trace(self, obs: Tensor) -> Tensor:
+        return torch.stack(self.chain.run(self.policy.network, obs, self.draw_noise(len(obs))), 1)
 
     def new_log_prob(self, data: dict[str, Tensor], decision: Tensor, index: Tensor) -> Tensor:
         """log N(chunk; denoise(obs, stored noise), std^2), with gradients through the chain (paper's BPDT)."""

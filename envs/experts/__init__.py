@@ -1,0 +1,155 @@
+"""Experts: small Gaussian policies, run in numpy, whose episodes are the demonstrations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import minari
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from minari.data_collector import EpisodeBuffer
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from envs import make_vec
+from envs.cache import build_once, cache_dir
+from envs.demonstrations import Demonstrations
+from envs.readers import read_minari
+from envs.task import DataError, TaskSpec
+
+Array = np.ndarray
+SLOTS = 40  # environments side by side; part of what a seed means
+
+
+@dataclass(frozen=True)
+class Expert:
+    """action = MLP((obs - obs_mean) / obs_std, clipped at 10) + std * noise, clipped to the action box."""
+
+    weights: list[tuple[Array, Array]]  # Linear layers, tanh between them and after the last
+    std: Array  # [A] action units
+    obs_mean: Array  # [O]
+    obs_std: Array
+    metadata: dict[str, str]
+
+    def mean(self, obs: Array) -> Array:
+        """[n, O] in the environment's units -> [n, A]."""
+        x = np.clip((obs - self.obs_mean) / self.obs_std, -10, 10).astype(np.float32)
+        for weight, bias in self.weights:
+            x = np.tanh(x @ weight.T + bias)
+        return x
+
+    def sample(self, obs: Array, rng: np.random.Generator) -> Array:
+        mean = self.mean(obs)
+        return np.clip(mean + self.std * rng.standard_normal(mean.shape, np.float32), -1, 1).astype(np.float32)
+
+
+def load_expert(name: str) -> Expert:
+    """An expert of this suite by its task's name, or a file. Raises DataError where there is none."""
+    path = Path(__file__).parent / f"{name}.safetensors"
+    path = path if path.exists() else Path(name)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            metadata = file.metadata()
+    except (OSError, SafetensorError) as error:
+        known = sorted(p.stem for p in Path(__file__).parent.glob("*.safetensors"))
+        raise DataError(
+            f"no expert {name!r} ({error}): there are {', '.join(known)}, or make one with dpft train-expert"
+        ) from None
+    count = sum(key.endswith(".weight") for key in tensors)
+    weights = [(tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(count)]
+    return Expert(weights, tensors["std"], tensors["obs_mean"], tensors["obs_std"], metadata)
+
+
+def save_expert(path: Path, expert: Expert) -> None:
+    tensors = {"std": expert.std, "obs_mean": expert.obs_mean, "obs_std": expert.obs_std}
+    for i, (weight, bias) in enumerate(expert.weights):
+        tensors |= {f"layers.{i}.weight": weight, f"layers.{i}.bias": bias}
+    temporary = path.with_name(f".{path.name}")
+    save_file(
+        {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}, temporary, expert.metadata
+    )
+    temporary.replace(path)
+
+
+def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, threads: int = 1) -> list[dict[str, Array]]:
+    """Complete episodes of about `steps` steps in all; the same seed gives the same bytes.
+
+    Every slot plays whole episodes one after the other and stops at the first one that ends beyond its share of the
+    steps. That last episode is kept whatever its length, so that long ones are not lost more often than short ones.
+    """
+    env = make_vec(task, SLOTS, 1, threads, AutoresetMode.SAME_STEP)
+    rng = np.random.default_rng([seed, 1])
+    obs, _ = env.reset(seed=int(np.random.default_rng([seed, 0]).integers(2**31)))
+    share = -(-steps // SLOTS)
+    episodes: list[list[dict[str, Array]]] = [[] for _ in range(SLOTS)]
+    running: list[dict[str, list]] = [_empty() for _ in range(SLOTS)]
+    played = np.zeros(SLOTS, np.int64)
+    active = np.ones(SLOTS, bool)
+    while active.any():
+        action = expert.sample(obs, rng)
+        following, reward, terminated, truncated, info = env.step(action[:, None])
+        for slot in np.flatnonzero(active):
+            episode = running[slot]
+            episode["observations"].append(obs[slot])
+            episode["actions"].append(action[slot])
+            episode["rewards"].append(reward[slot])
+            episode["terminations"].append(terminated[slot])
+            episode["truncations"].append(truncated[slot])
+            if terminated[slot] or truncated[slot]:
+                episode["observations"].append(info["final_obs"][slot])
+                episodes[slot].append({key: np.asarray(value) for key, value in episode.items()})
+                played[slot] += len(episode["actions"])
+                running[slot], active[slot] = _empty(), played[slot] < share
+        obs = following
+    env.close()
+    return [episode for slot in episodes for episode in slot]
+
+
+def _empty() -> dict[str, list]:
+    return {key: [] for key in ("observations", "actions", "rewards", "terminations", "truncations")}
+
+
+def expert_demos(name: str, task: TaskSpec, steps: int, seed: int, threads: int) -> Demonstrations:
+    """The expert's episodes, rolled out once into a Minari dataset in the cache."""
+    folder = build_once(
+        cache_dir() / "minari" / demos_id(name, task, steps, seed),
+        lambda temporary: store(temporary, task, rollout_expert(load_expert(name), task, steps, seed, threads)),
+    )
+    return read_minari(str(folder), task)
+
+
+def demos_id(name: str, task: TaskSpec, steps: int, seed: int) -> str:
+    """Folder of a roll-out: who, where, how much; the expert's weights are part of the name."""
+    import hashlib
+
+    expert = load_expert(name)
+    digest = hashlib.sha256(b"".join(w.tobytes() + b.tobytes() for w, b in expert.weights) + expert.std.tobytes())
+    return f"{Path(name).stem}-{task.env_id}-{steps}-seed{seed}-{digest.hexdigest()[:8]}"
+
+
+def store(folder: Path, task: TaskSpec, episodes: list[dict[str, Array]]) -> None:
+    """Write episodes as a Minari dataset to a folder of our choice (Minari itself knows one root only)."""
+    from minari.dataset.minari_storage import MinariStorage
+
+    env = gym.make(task.env_id)
+    data = folder / "data"
+    data.mkdir(parents=True)
+    storage = MinariStorage.new(
+        data, observation_space=env.observation_space, action_space=env.action_space, env_spec=env.spec
+    )
+    storage.update_episodes(
+        [EpisodeBuffer(id=i, seed=None, options=None, infos=None, **_lists(e)) for i, e in enumerate(episodes)]
+    )
+    storage.update_metadata(
+        {
+            "dataset_id": f"dpft/{folder.name}-v0",
+            "minari_version": minari.__version__,
+            "algorithm_name": "dpft gaussian-ppo expert",
+        }
+    )
+    env.close()
+
+
+def _lists(episode: dict[str, Array]) -> dict[str, list]:
+    return {key: list(value) for key, value in episode.items()}

@@ -92,6 +92,7 @@ def test_a_finished_slot_rests_without_autoreset():
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     finished = np.zeros(8, bool)
+    last = np.empty((8, 11))
     length = np.zeros(8, int)
     for _ in range(300):
         obs, reward, terminated, truncated, info = env.step(rng.uniform(-1, 1, (8, 4, 3)).astype(np.float32))

@@ -1,0 +1,141 @@
+"""Demonstrations: episodes of observations and actions, their normaliser, and where they come from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from envs.task import DataError, TaskSpec
+
+Array = np.ndarray
+EPSILON = np.float32(1e-6)  # keeps a constant dimension finite, as DPPO's data conversion does
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Minimum and maximum of the demonstrations map observations and actions to [-1, 1]; all float32."""
+
+    obs_min: Array  # [O]
+    obs_max: Array
+    action_min: Array  # [A]
+    action_max: Array
+
+    @classmethod
+    def of(cls, obs: Array, actions: Array) -> "Normaliser":
+        extremes = (extreme(x, axis=0).astype(np.float32) for x in (obs, actions) for extreme in (np.min, np.max))
+        return cls(*extremes)
+
+    def obs(self, obs: Array) -> Array:
+        """[..., O] in the environment's units -> normalised float32; may leave [-1, 1]."""
+        return _normalise(obs, self.obs_min, self.obs_max)
+
+    def normalise_action(self, action: Array) -> Array:
+        return _normalise(action, self.action_min, self.action_max)
+
+    def action(self, chunk: Array) -> Array:
+        """[..., A] normalised -> action units, float32, not clipped."""
+        return denormalise(chunk, self.action_min, self.action_max)
+
+    def arrays(self) -> dict[str, Array]:
+        return dict(vars(self))
+
+
+def _normalise(x: Array, low: Array, high: Array) -> Array:
+    return (2 * (np.asarray(x, np.float32) - low) / (high - low + EPSILON) - 1).astype(np.float32)
+
+
+def denormalise(x: Array, low: Array, high: Array) -> Array:
+    return ((np.asarray(x, np.float32) + 1) / 2 * (high - low + EPSILON) + low).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """E episodes, one after the other."""
+
+    obs: Array  # [N, O] float32, the environment's units
+    actions: Array  # [N, A] float32, action units
+    lengths: Array  # [E] int64, sums to N
+    returns: Array | None  # [E] summed rewards, where the source has rewards
+    normaliser: Normaliser
+    source: str
+
+    @property
+    def mean_return(self) -> float | None:
+        return None if self.returns is None else float(np.mean(self.returns))
+
+    def chunks(self, horizon: int) -> tuple[Array, Array]:
+        """Every full window of `horizon` actions inside an episode, with the observation at its start, normalised.
+
+        Returns obs [M, O] and chunks [M, horizon, A]; episodes shorter than the horizon give none.
+        """
+        starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
+        windows = [np.arange(s, s + n - horizon + 1) for s, n in zip(starts, self.lengths, strict=True)]
+        first = np.concatenate(windows) if windows else np.zeros(0, np.int64)
+        actions = self.normaliser.normalise_action(self.actions)
+        return self.normaliser.obs(self.obs[first]), actions[first[:, None] + np.arange(horizon)]
+
+    def digest(self) -> str:
+        """SHA-256 of the contents."""
+        digest = hashlib.sha256()
+        for array in (self.obs, self.actions, self.lengths, *self.normaliser.arrays().values()):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def make_demonstrations(
+    source: str,
+    task: TaskSpec,
+    obs: Array,
+    actions: Array,
+    lengths: Array,
+    returns: Array | None,
+    normaliser: Normaliser | None = None,
+) -> Demonstrations:
+    """Check what a reader found and put it together. Raises DataError saying what does not fit."""
+    obs, actions, lengths = np.asarray(obs, np.float32), np.asarray(actions, np.float32), np.asarray(lengths, np.int64)
+    for what, array, width in (("observations", obs, task.obs_dim), ("actions", actions, task.action_dim)):
+        if array.ndim != 2 or array.shape[1] != width:
+            raise DataError(f"{source}: {what} have shape {array.shape}, but {task.env_id} needs [steps, {width}]")
+        if not np.isfinite(array).all():
+            raise DataError(
+                f"{source}: {what} hold a value that is not finite at step {np.argmin(np.isfinite(array).all(1))}"
+            )
+    if len(obs) != len(actions) or lengths.sum() != len(obs) or (lengths < 1).any():
+        raise DataError(
+            f"{source}: {len(obs)} observations, {len(actions)} actions "
+            f"and episodes of {lengths.sum()} steps in all do not add up"
+        )
+    if not len(obs):
+        raise DataError(f"{source}: there is no complete episode in it")
+    return Demonstrations(obs, actions, lengths, returns, normaliser or Normaliser.of(obs, actions), source)
+
+
+def load_demos(source: str, task: TaskSpec, steps: int = 200_000, seed: int = 0, threads: int = 1) -> Demonstrations:
+    """Demonstrations from where `source` says.
+
+    "expert:NAME" rolls out this suite's expert for about `steps` steps (once; then from the cache); "minari:ID", an id
+    that Minari knows, or a Minari folder; a D4RL HDF5 file; a folder or train.npz of DPPO; "d4rl:NAME" through the
+    d4rl package. Raises DataError with one line for anything that cannot be used.
+    """
+    from envs import readers
+
+    if not source:
+        raise DataError(
+            f"task {task.name} has no demonstrations of its own: name some with --demos.source (see README)"
+        )
+    kind, _, rest = source.partition(":")
+    if kind == "expert":
+        from envs.experts import expert_demos
+
+        return expert_demos(rest, task, steps, seed, threads)
+    if kind == "d4rl":
+        return readers.read_d4rl_package(rest, task)
+    if kind == "minari":
+        return readers.read_minari(rest, task)
+    path = Path(source).expanduser()
+    if path.suffix in (".hdf5", ".h5") and not path.is_dir():
+        return readers.read_d4rl_file(path, task)
+    if path.suffix == ".npz" or (path / "train.npz").exists():
+        return readers.read_dppo(path, task)
+    return readers.read_minari(source, task)
