@@ -1,0 +1,46 @@
+# Each target installs what it needs into .venv first; nothing outside this folder is touched.
+#
+# TORCH chooses the build of torch 2.13.0 (delete .venv to change it later):
+#   make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
+BIN := .venv/bin
+SETUP := .venv/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help setup quickstart test test-slow bench figures lint
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SETUP)  ## install everything into .venv (Python 3.11 or newer)
+
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("DPFT needs Python 3.11 or newer: make setup PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+quickstart: $(SETUP)  ## train four methods on Hopper and draw the figure (WORKERS=2 processes, about 10 minutes)
+	$(BIN)/dpft sweep sweeps/grids/quickstart.yaml --workers $(WORKERS)
+	$(BIN)/dpft figures runs/quickstart
+
+test: $(SETUP)  ## the tests, without the slow ones
+	$(PYTEST) -n 2 -m "not slow"
+
+test-slow: $(SETUP)  ## the slow tests
+	$(PYTEST) -n 2 -m slow
+
+bench: $(SETUP)  ## time the simulator, sampling and updates; numbers go to benchmarks.json
+	$(PYTEST) tests/bench --benchmark-enable --benchmark-only --benchmark-json benchmarks.json
+
+figures: $(SETUP)  ## draw every committed figure again from the records in results/
+	$(BIN)/dpft figures
+
+lint: $(SETUP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
