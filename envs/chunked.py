@@ -38,6 +38,12 @@ class ChunkedVectorEnv(gym.vector.VectorEnv):
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
 
+    @abstractmethod
+    def reset(  # type: ignore[override]  # a seed for each slot, as Gymnasium's own vector environments take
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict]:
+        """Start an episode in every slot: obs [n, O], {}."""
+
     def slot_seeds(self, seed: int | list[int] | None) -> list[int]:
         """One seed a slot: an int s seeds slot i with s + i, None draws one."""
         if seed is None:

@@ -23,9 +23,9 @@ SLOTS = 40  # environments side by side; part of what a seed means
 
 @dataclass(frozen=True)
 class Expert:
-    """action = MLP((obs - obs_mean) / obs_std, clipped at 10) + std * noise, clipped to the action box."""
+    """action = tanh(MLP((obs - obs_mean) / obs_std, clipped at 10)) + std * noise, clipped to the action box."""
 
-    weights: list[tuple[Array, Array]]  # Linear layers, tanh between them and after the last
+    weights: list[tuple[Array, Array]]  # Linear layers of a residual MLP: in, two per block, out; tanh activations
     std: Array  # [A] action units
     obs_mean: Array  # [O]
     obs_std: Array
@@ -34,9 +34,11 @@ class Expert:
     def mean(self, obs: Array) -> Array:
         """[n, O] in the environment's units -> [n, A]."""
         x = np.clip((obs - self.obs_mean) / self.obs_std, -10, 10).astype(np.float32)
-        for weight, bias in self.weights:
-            x = np.tanh(x @ weight.T + bias)
-        return x
+        layers = [lambda x, w=weight, b=bias: x @ w.T + b for weight, bias in self.weights]
+        x = layers[0](x)
+        for first, second in zip(layers[1:-1:2], layers[2:-1:2], strict=True):
+            x = x + second(np.tanh(first(np.tanh(x))))
+        return np.tanh(layers[-1](x))
 
     def sample(self, obs: Array, rng: np.random.Generator) -> Array:
         mean = self.mean(obs)

@@ -32,6 +32,11 @@ class ResidualMLP(nn.Module):
         self.input, self.output = nn.Linear(inputs, width), nn.Linear(width, outputs)
         self.blocks = nn.Sequential(*(ResidualBlock(width, activation) for _ in range(len(hidden) // 2)))
 
+    def linears(self) -> list[nn.Linear]:
+        """All linear layers in order."""
+        inner = [layer for layer in self.blocks.modules() if isinstance(layer, nn.Linear)]
+        return [self.input, *inner, self.output]
+
     def forward(self, x: Tensor) -> Tensor:
         return self.output(self.blocks(self.input(x)))
 

@@ -1,0 +1,108 @@
+"""The base policy of a run: cloned from demonstrations once and cached, the user's own file, or random."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from envs import DataError, TaskSpec
+from envs.cache import build_once, cache_dir
+from envs.demonstrations import Demonstrations, Normaliser, load_demos
+from methods import get_method
+from methods.policy.checkpoint import load_policy, save_policy
+from methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
+from methods.policy.pretrain import pretrain
+from sweeps.config import RunConfig
+
+PROBES = 64  # demonstration observations kept beside a base, for chains.npz
+FORMAT = 1  # raised whenever the same settings would give another base: older caches are then left alone
+
+
+@dataclass(frozen=True)
+class Base:
+    policy: DiffusionPolicy | GaussianPolicy
+    normaliser: Normaliser
+    probes: np.ndarray  # [64, O] normalised observations
+    digest: str  # SHA-256 of the file, "" where there is none
+    demo_mean_return: float | None
+
+
+def base_policy(config: RunConfig, task: TaskSpec, on_step: Callable[[int], None] | None = None) -> Base:
+    """The base that a resolved config names, on the CPU. Raises DataError where it cannot be had."""
+    kind = get_method(config.method).fine_tunes
+    path = Path(config.base).expanduser() if config.base else cached_base(config, task, on_step)
+    policy, arrays = load_policy(path, kind, config.policy, config.spec(), config.denoising_steps)
+    if "obs_min" not in arrays:  # DPPO's .pt holds no normaliser
+        arrays = _facts(demonstrations(config, task))
+    if config.from_scratch:
+        policy = make_policy(kind, config.policy, config.spec(), config.denoising_steps, config.seed)
+    limits = ("obs_min", "obs_max", "action_min", "action_max")
+    mean = float(arrays["demo_mean_return"][0])
+    return Base(
+        policy,
+        Normaliser(**{name: arrays[name] for name in limits}),
+        arrays["probes"],
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        mean if np.isfinite(mean) else None,
+    )
+
+
+def demonstrations(config: RunConfig, task: TaskSpec) -> Demonstrations:
+    return load_demos(config.demos.source, task, config.demos.steps, config.demos.seed, config.threads)
+
+
+def _facts(demos: Demonstrations) -> dict[str, np.ndarray]:
+    rows = np.linspace(0, len(demos.obs) - 1, PROBES).astype(int)
+    mean = np.nan if demos.mean_return is None else demos.mean_return
+    return demos.normaliser.arrays() | {
+        "probes": demos.normaliser.obs(demos.obs[rows]),
+        "demo_mean_return": np.array([mean], np.float32),
+    }
+
+
+def cached_base(config: RunConfig, task: TaskSpec, on_step: Callable[[int], None] | None = None) -> Path:
+    """The file of the cloned base, made by whichever run comes first.
+
+    Its name is a hash of all that shaped it. Demonstrations of a file count by their contents, an expert's by name,
+    steps and seed: its folder in the cache is named after its weights.
+    """
+    kind = get_method(config.method).fine_tunes
+    demos: Demonstrations | None = None
+    if config.demos.source.startswith("expert:"):
+        from envs.experts import demos_id
+
+        origin = demos_id(config.demos.source.partition(":")[2], task, config.demos.steps, config.demos.seed)
+    else:
+        demos = demonstrations(config, task)
+        origin = demos.digest()
+    shaped = {
+        "format": FORMAT,
+        "task": task.env_id,
+        "demos": origin,
+        "kind": kind,
+        "denoising_steps": config.denoising_steps if kind == "diffusion" else None,
+        "chunk": config.chunk,
+        "base_seed": config.base_seed,
+        "policy": config.policy.model_dump(mode="json"),
+        "pretrain": config.pretrain.model_dump(mode="json"),
+    }
+    name = hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()[:16]
+
+    def build(path: Path) -> None:
+        from sweeps.progress import pretraining
+
+        data = demos or demonstrations(config, task)
+        obs, chunks = data.chunks(config.chunk)
+        if not len(obs):
+            raise DataError(f"{data.source}: no episode is as long as one chunk of {config.chunk} actions")
+        assert isinstance(config.base_seed, int), "the config must be resolved"
+        policy = make_policy(kind, config.policy, config.spec(), config.denoising_steps, config.base_seed)
+        with pretraining(f"cloning {task.name} K={config.denoising_steps} ({kind})", config.pretrain.steps) as advance:
+            metrics = pretrain(policy, obs, chunks, config.pretrain, config.base_seed, on_step or advance)
+        facts = {key: str(value) for key, value in metrics.items()} | {"made_from": json.dumps(shaped)}
+        save_policy(path, policy, _facts(data), facts)
+
+    return build_once(cache_dir() / "bases" / f"{task.name.replace('/', '_')}-{name}.safetensors", build)

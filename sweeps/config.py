@@ -1,0 +1,142 @@
+"""The configuration of a run: pydantic models, the same for YAML files and for the command line."""
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from tyro.constructors import PrimitiveConstructorSpec
+
+from envs import DataError, get_task
+from methods import get_method
+from methods.interface import MethodConfig, Spec
+from methods.policy.config import PolicyConfig, PretrainConfig
+
+
+def whole(value: Any) -> Any:
+    """1e6 and "1e6" are whole numbers to a person; anything else is left for pydantic to judge."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    return int(number) if number.is_integer() else value
+
+
+Count = Annotated[
+    int,
+    BeforeValidator(whole),
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda args: int(whole(args[0])),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+
+class DemosConfig(BaseModel):
+    """The demonstrations that the base policy is cloned from and that observations and actions are scaled by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = ""  # expert:NAME, a Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME; none: the task's own
+    steps: Count = Field(200_000, ge=1)  # environment steps rolled out by an expert
+    seed: int = Field(0, ge=0)  # of that roll-out
+
+
+class RunConfig(BaseModel):
+    """One run. The same config gives the same records, bit for bit, on the same machine type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    task: str = "hopper-medium"  # see `dpft tasks`, or any Gymnasium id
+    method: str = "ncdpo"  # see `dpft methods`
+    denoising_steps: int = Field(10, ge=1, le=100)  # K, the schedule that the base is trained with
+    seed: int = Field(0, ge=0)  # of everything but the base policy
+    env_steps: Count = Field(1_000_000, ge=1)  # simulated environment steps, warm-up included, evaluation not
+    base: str | None = None  # a base policy of yours: our .safetensors or DPPO's .pt
+    base_seed: int | Literal["same"] = 0  # seed of the cloned base; same: the run's seed
+    from_scratch: bool = False  # a randomly initialised policy instead of a cloned one
+    chunk: int = Field(4, ge=1)  # actions per decision (H)
+    eval_every: Count = Field(50_000, ge=1)  # environment steps between evaluations
+    eval_episodes: int = Field(20, ge=1)  # complete episodes per evaluation
+    eval_seed: int = Field(1_000_000, ge=0)  # seed of the first evaluation episode, the same at every evaluation
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, …
+    threads: int = Field(1, ge=1)  # of torch and of the simulator
+    policy: PolicyConfig = PolicyConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    demos: DemosConfig = DemosConfig()
+    settings: MethodConfig  # the method's own
+
+    def spec(self) -> Spec:
+        task = get_task(self.task)
+        return Spec(task.obs_dim, task.action_dim, self.chunk, self.settings.gamma)
+
+
+@cache
+def config_model(method: str) -> type[RunConfig]:
+    """RunConfig whose settings are those of the method, defaults included."""
+    settings = get_method(method).Config
+    return create_model("RunConfig", __base__=RunConfig, method=(str, method), settings=(settings, settings()))
+
+
+def parse_config(data: dict[str, Any], where: str = "config") -> RunConfig:
+    """Validate plain data. Raises DataError: one line a problem, with the name that was meant."""
+    if not isinstance(data, dict):
+        raise DataError(f"{where}: expected fields and values, got {type(data).__name__}")
+    model = config_model(str(data.get("method", RunConfig.model_fields["method"].default)))
+    try:
+        config = model.model_validate(data)
+    except ValidationError as error:
+        raise DataError("; ".join(f"{where}: {explain(problem, model)}" for problem in error.errors())) from None
+    get_task(config.task)
+    return config
+
+
+def explain(problem: Any, model: type[BaseModel]) -> str:
+    """One pydantic problem in plain words."""
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *parents, name = problem["loc"]
+        for parent in parents:
+            model = model.model_fields[str(parent)].annotation  # type: ignore[assignment]
+        near = difflib.get_close_matches(str(name), model.model_fields, 1)
+        return f"unknown field {path}: " + (
+            f"did you mean {near[0]}?" if near else f"there are {', '.join(model.model_fields)}"
+        )
+    return f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+
+
+def load_config(path: Path) -> RunConfig:
+    """A config.yaml, of a run folder or by hand; what a run recorded beside its config is left out."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
+    if isinstance(data, dict):
+        data.pop("provenance", None)
+    return parse_config(data or {}, str(path))
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Fill in everything that depends on K, on the task, on the method and on this machine."""
+    import torch
+
+    method, task = get_method(config.method), get_task(config.task)
+    if config.from_scratch and not method.from_scratch:
+        raise DataError(f"from_scratch: {config.method} steers a trained policy and cannot start from a random one")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise DataError(f"device {device}: this torch sees no GPU; use --device cpu, or install a CUDA build (README)")
+    return config.model_copy(
+        update={
+            "device": device,
+            "base_seed": config.seed if config.base_seed == "same" else config.base_seed,
+            "policy": config.policy.resolved(config.denoising_steps),
+            "settings": config.settings.resolved(config.denoising_steps),
+            "demos": config.demos.model_copy(update={"source": config.demos.source or task.demos}),
+        }
+    )

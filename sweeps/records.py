@@ -1,0 +1,163 @@
+"""What a run writes: config.yaml, the csv files, TensorBoard events, done.json."""
+
+import csv
+import datetime
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
+EPISODES = ["env_steps", "seed", "return", "length", "ended"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file under another name and rename it: readers see all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("dpft", "torch", "mujoco", "gymnasium", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What bit-equality depends on (cpu, gpu) and what a reader of timings wants to know."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
+            cpu,
+        )
+    gpu = None
+    if device.startswith("cuda"):
+        import torch
+
+        gpu = torch.cuda.get_device_name(device)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "gpu": gpu}
+
+
+def git_commit() -> str | None:
+    """The commit of this checkout, marked where it has been edited; none outside one."""
+    folder = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("-modified" if changed.stdout.strip() else "")
+
+
+def provenance(device: str, **facts: Any) -> dict[str, Any]:
+    return {
+        "command": " ".join(["dpft", *sys.argv[1:]]),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "hardware": hardware(device),
+        "started": now(),
+        **facts,
+    }
+
+
+class Records:
+    """The growing files of a run. Their lengths are part of a checkpoint; what was written after it is cut off."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.columns: list[str] = []  # of metrics.csv, fixed by its first row
+        self._tensorboard: Any = None
+
+    def start(self, lengths: dict[str, int]) -> None:
+        """Cut the csv files to the lengths that a checkpoint remembers; none of them to start anew."""
+        for path in self.folder.glob("*.csv"):
+            if path.name not in lengths:
+                path.unlink()
+        for name, length in lengths.items():
+            os.truncate(self.folder / name, length)
+        metrics = self.folder / "metrics.csv"
+        if metrics.exists():
+            with metrics.open() as file:
+                self.columns = next(csv.reader(file))
+
+    def lengths(self) -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in sorted(self.folder.glob("*.csv"))}
+
+    def curve(self, row: dict[str, Any]) -> None:
+        self._append("curve.csv", CURVE, [row])
+        scalars = {f"eval/{key}": row[key] for key in ("return_mean", "return_normalised", "training_return")}
+        self._scalars(row["env_steps"], scalars)
+
+    def episodes(self, rows: list[dict[str, Any]]) -> None:
+        self._append("episodes.csv", EPISODES, rows)
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        self.columns = self.columns or list(row)
+        self._append("metrics.csv", self.columns, [row])
+        self._scalars(row["env_steps"], {key: value for key, value in row.items() if "/" in key})
+
+    def _append(self, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+        path = self.folder / name
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+        if not path.exists():
+            writer.writeheader()
+        writer.writerows({key: "" if row.get(key) is None else row[key] for key in columns} for row in rows)
+        with path.open("a") as file:
+            file.write(buffer.getvalue())
+
+    def _scalars(self, step: int, scalars: dict[str, float | None]) -> None:
+        # TensorBoard's own writer: torch's costs a second of imports
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        if self._tensorboard is None:
+            self._tensorboard = EventFileWriter(str(self.folder / "tensorboard"))
+        values = [
+            Summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items() if v is not None and math.isfinite(v)
+        ]
+        self._tensorboard.add_event(
+            Event(wall_time=datetime.datetime.now().timestamp(), step=step, summary=Summary(value=values))
+        )
+
+    def close(self) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+
+def write_config(folder: Path, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    write_atomically(folder / "config.yaml", yaml.safe_dump({**config, "provenance": facts}, sort_keys=False))
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """done.json of a run that has ended, as a result or as a failure."""
+    path = folder / "done.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_done(folder: Path, **facts: Any) -> None:
+    write_atomically(folder / "done.json", json.dumps({**facts, "finished": now()}, indent=1) + "\n")

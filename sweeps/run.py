@@ -1,0 +1,312 @@
+"""One run: a function of its config, interrupted or not."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from envs import DataError, TaskSpec, get_task, make_vec
+from methods import get_method
+from methods.interface import Method
+from methods.policy.models import DiffusionPolicy, GaussianPolicy
+from sweeps import records
+from sweeps.base import Base, base_policy
+from sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
+from sweeps.collect import Collector, Diverged
+from sweeps.config import RunConfig, resolve
+from sweeps.evaluate import Evaluator
+from sweeps.progress import RunProgress
+
+CHECKPOINT_EVERY = 60.0  # seconds
+METRICS_EVERY = 5000  # environment steps between two rows of metrics.csv, at least
+
+
+def stream(seed: int, purpose: int) -> int:
+    """A seed for one purpose of a run, unrelated to those of other seeds and purposes."""
+    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
+
+
+ENVIRONMENTS, METHOD, EVALUATION, CHAINS = range(4)
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+class Run:
+    """The state of one run under way."""
+
+    def __init__(self, config: RunConfig, folder: Path, task: TaskSpec, base: Base) -> None:
+        self.config, self.folder, self.task, self.base = config, folder, task, base
+        self.method = make_method(config, base.policy)
+        env = make_vec(task, config.settings.num_envs, config.chunk, config.threads)
+        seeds = np.random.SeedSequence([config.seed, ENVIRONMENTS]).generate_state(env.num_envs).tolist()
+        self.collector = Collector(env, self.method, base.normaliser, seeds)
+        self.evaluator = Evaluator(task, config.chunk, config.threads, base.normaliser)
+        self.records = records.Records(folder)
+        self.updates = 0
+        self.next_evaluation = 0
+        self.pending: dict[str, float] = {}  # sums since the last row of metrics.csv
+        self.pending_updates = 0
+        self.last_row = 0
+        self.seconds = {"update": 0.0, "evaluate": 0.0}
+        self.clock = {"wall": 0.0, "cpu": 0.0}  # of earlier processes
+        self.started = time.monotonic(), time.process_time()
+        self.chain_before: np.ndarray | None = None
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def train(self, progress: RunProgress, stop: "StopSignal") -> None:
+        """Raises Diverged where something is not finite, Stopped after a checkpoint on SIGTERM or Ctrl-C."""
+        saved = time.monotonic()
+        while self.env_steps < self.config.env_steps:
+            self.evaluate_if_due(progress)
+            self.learn(self.collector.collect())
+            progress.steps(self.env_steps)
+            if stop.asked or time.monotonic() - saved > CHECKPOINT_EVERY:
+                self.save()
+                saved = time.monotonic()
+            if stop.asked:
+                raise Stopped
+        self.next_evaluation = self.env_steps  # the end is evaluated whenever it comes
+        self.evaluate_if_due(progress)
+
+    @property
+    def env_steps(self) -> int:
+        return self.collector.env_steps
+
+    def learn(self, rollout: Any) -> None:
+        started = time.perf_counter()
+        metrics = self.method.update(rollout)
+        self.seconds["update"] += time.perf_counter() - started
+        self.updates += 1
+        bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+        if bad:
+            raise Diverged(f"{bad[0]} is {metrics[bad[0]]} at step {self.env_steps}")
+        if metrics:  # a method that still warms up has none
+            self.pending = {name: self.pending.get(name, 0.0) + value for name, value in metrics.items()}
+            self.pending_updates += 1
+        if self.pending_updates and self.env_steps - self.last_row >= METRICS_EVERY:
+            self.write_metrics()
+
+    def write_metrics(self) -> None:
+        parameters = next(
+            (name for name, p in self.method.policy.named_parameters() if not torch.isfinite(p).all()), None
+        )
+        if parameters:
+            raise Diverged(f"parameter {parameters} is not finite at step {self.env_steps}")
+        means = {name: value / self.pending_updates for name, value in self.pending.items()}
+        seconds = {**self.collector.seconds, **self.seconds}
+        total = sum(seconds.values())
+        self.records.metrics(
+            {"env_steps": self.env_steps, "wall_seconds": self.wall(), "updates": self.updates}
+            | means
+            | {f"time/{name}": value for name, value in seconds.items()}
+            | {"time/steps_per_second": (self.env_steps - self.last_row) / total}
+        )
+        self.pending, self.pending_updates, self.last_row = {}, 0, self.env_steps
+        for spent in (self.collector.seconds, self.seconds):
+            spent.update(dict.fromkeys(spent, 0.0))
+
+    def evaluate_if_due(self, progress: RunProgress) -> None:
+        if self.env_steps < self.next_evaluation:
+            return
+        started = time.perf_counter()
+        config = self.config
+        episodes = self.evaluator(self.method, config.eval_episodes, config.eval_seed, stream(config.seed, EVALUATION))
+        mean = float(np.mean([episode.total for episode in episodes]))
+        self.seconds["evaluate"] += time.perf_counter() - started
+        self.records.episodes(
+            [
+                {"env_steps": self.env_steps, "seed": e.seed, "return": e.total, "length": e.length, "ended": e.ended}
+                for e in episodes
+            ]
+        )
+        self.records.curve(
+            {
+                "env_steps": self.env_steps,
+                "wall_seconds": self.wall(),
+                "cpu_seconds": self.clock["cpu"] + time.process_time() - self.started[1],
+                "return_mean": mean,
+                "return_normalised": self.task.normalised(mean),
+                "episodes": len(episodes),
+                "training_return": self.collector.take_training_return(),
+            }
+        )
+        progress.evaluated(self.env_steps, mean)
+        while self.next_evaluation <= self.env_steps:
+            self.next_evaluation += config.eval_every
+
+    def wall(self) -> float:
+        return self.clock["wall"] + time.monotonic() - self.started[0]
+
+    # -- what it leaves behind --------------------------------------------------------------------------------------
+
+    def trace(self) -> np.ndarray:
+        """The chains of 64 fixed observations under fixed noise, [64, S + 1, H, A]."""
+        with self.method.drawing_from(CHAINS), torch.no_grad():
+            return self.method.trace(torch.from_numpy(self.base.probes).to(self.method.device)).cpu().numpy()
+
+    def finish(self) -> None:
+        """chains.npz and the weights; a finished run keeps no optimiser and no replay."""
+        assert self.chain_before is not None, "restore() comes first"
+        temporary = self.folder / ".chains.npz"
+        np.savez(temporary, obs=self.base.probes, chain_before=self.chain_before, chain_after=self.trace())
+        os.replace(temporary, self.folder / "chains.npz")
+        weights = self.folder / ".weights.safetensors"
+        save_file(self.method.weights(), weights)
+        os.replace(weights, self.folder / "weights.safetensors")
+
+    # -- stopping and continuing ------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        state = {
+            "method": self.method.state_dict(),
+            "collector": self.collector.state_dict(),
+            "updates": self.updates,
+            "next_evaluation": self.next_evaluation,
+            "pending": self.pending,
+            "pending_updates": self.pending_updates,
+            "last_row": self.last_row,
+            "seconds": [dict(self.collector.seconds), dict(self.seconds)],
+            "clock": {"wall": self.wall(), "cpu": self.clock["cpu"] + time.process_time() - self.started[1]},
+            "chain_before": self.chain_before,
+            "files": self.records.lengths(),
+        }
+        save_checkpoint(self.folder / "checkpoint", state)
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Continue from a checkpoint's state, or start."""
+        self.records.start(state["files"] if state else {})
+        if state is None:
+            self.chain_before = self.trace()
+            return
+        self.method.load_state_dict(state["method"])
+        self.collector.load_state_dict(to_numpy(state["collector"]))
+        for name in ("updates", "next_evaluation", "pending", "pending_updates", "last_row", "clock"):
+            setattr(self, name, state[name])
+        self.collector.seconds.update(state["seconds"][0])
+        self.seconds.update(state["seconds"][1])
+        self.chain_before = state["chain_before"].cpu().numpy()
+
+
+def make_method(config: RunConfig, policy: DiffusionPolicy | GaussianPolicy) -> Method:
+    """The method of a resolved config around its own copy of the policy, on the run's device."""
+    rng = torch.Generator(config.device).manual_seed(stream(config.seed, METHOD))
+    return get_method(config.method)(policy.to(config.device), config.spec(), config.settings, rng)
+
+
+class StopSignal:
+    """Notes SIGTERM and Ctrl-C, so that the loop can write a checkpoint first."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) -> dict[str, Any]:
+    """Run to the end, from wherever an earlier process got; returns the contents of done.json.
+
+    Raises DataError where the folder holds another run, Stopped on SIGTERM or Ctrl-C.
+    """
+    done = records.read_done(folder)
+    config = claim_folder(config, folder, allow_hardware_change)
+    if done:
+        return done
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    stop = StopSignal()
+    task = get_task(config.task)
+    base = base_policy(config, task)
+    add_facts(folder, base)
+    run = Run(config, folder, task, base)
+    run.restore(load_checkpoint(folder / "checkpoint", config.device))
+    progress = RunProgress(
+        f"{config.task} {config.method} K={config.denoising_steps} seed {config.seed}", config.env_steps, run.env_steps
+    )
+    outcome: dict[str, Any] = {"status": "done", "reason": None}
+    try:
+        run.train(progress, stop)
+        run.finish()
+    except Diverged as failure:
+        outcome = {"status": "failed", "reason": str(failure)}
+    finally:
+        progress.close()
+        run.records.close()
+    outcome |= {"env_steps": run.env_steps, "wall_seconds": run.wall()}
+    (folder / "error.txt").unlink(missing_ok=True)
+    records.write_done(folder, **outcome)
+    for path in sorted((folder / "checkpoint").glob("*")):
+        path.unlink()
+    if (folder / "checkpoint").exists():
+        (folder / "checkpoint").rmdir()
+    return outcome
+
+
+def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -> RunConfig:
+    """Write config.yaml on the first start; afterwards check that it is the same run on the same kind of machine."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        config = resolve(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        task = get_task(config.task)
+        scores = list(task.reference_scores) if task.reference_scores else None
+        facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores)
+        records.write_config(folder, config.model_dump(mode="json"), facts)
+        return config
+    recorded = yaml.safe_load(path.read_text())
+    facts = recorded.pop("provenance")
+    # the machine's own choices (device) were made at the first start
+    device = recorded["device"] if config.device == "auto" else config.device
+    config = resolve(config.model_copy(update={"device": device}))
+    asked = config.model_dump(mode="json")
+    different = [
+        f"{k} is {recorded.get(k)!r} there, {v!r} now"
+        for k, v in flatten(asked).items()
+        if flatten(recorded).get(k) != v
+    ]
+    if different:
+        raise DataError(f"{folder} holds another run ({different[0]}): choose another --out, or delete it")
+    here, there = records.hardware(config.device), facts["hardware"]
+    changed = [f"{key} was {there[key]}, is {here[key]}" for key in ("cpu", "gpu") if there[key] != here[key]]
+    changed += [
+        f"{name} was {facts['versions'].get(name)}, is {version}"
+        for name, version in records.versions().items()
+        if name != "dpft" and facts["versions"].get(name) != version
+    ]
+    if changed and not records.read_done(folder):
+        if not allow_hardware_change:
+            raise DataError(
+                f"{folder} was started elsewhere ({'; '.join(changed)}): its bits cannot be continued here; "
+                "add --allow-hardware-change to go on all the same, which marks its record"
+            )
+        facts.setdefault("hardware_changes", []).append({"at": records.now(), "changes": changed})
+        records.write_config(folder, recorded, facts)
+    return config
+
+
+def add_facts(folder: Path, base: Base) -> None:
+    """What is known of the base once it is there."""
+    recorded = yaml.safe_load((folder / "config.yaml").read_text())
+    facts = recorded.pop("provenance")
+    facts |= {"base_digest": base.digest, "demo_mean_return": base.demo_mean_return}
+    records.write_config(folder, recorded, facts)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
