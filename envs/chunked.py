@@ -39,7 +39,7 @@ class ChunkedVectorEnv(gym.vector.VectorEnv):
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
 
     @abstractmethod
-    def reset(  # type: ignore[override]  # a seed for each slot, as Gymnasium's own vector environments take
+    def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict]:
         """Start an episode in every slot: obs [n, O], {}."""

@@ -1,0 +1,68 @@
+"""The one console command, `dpft`. Verbs are imported only when called, so that help is instant."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from envs.task import DataError
+
+# verb -> (module:function taking the remaining arguments and returning the exit code, one line of help)
+VERBS = {
+    "methods": ("sweeps.listing:methods", "list the methods"),
+    "tasks": ("sweeps.listing:tasks", "list the tasks"),
+    "grids": ("sweeps.listing:grids", "list the grids that come with the suite"),
+    "demos": ("sweeps.commands:demos", "make or check demonstrations"),
+    "pretrain": ("sweeps.commands:pretrain", "clone a base policy and show where it is"),
+    "train": ("sweeps.commands:train", "one run: fine-tune a base policy"),
+    "eval": ("sweeps.commands:evaluate", "evaluate a run's policy over many episodes"),
+    "sweep": ("sweeps.commands:sweep", "a grid of runs"),
+    "publish": ("sweeps.commands:publish", "copy a sweep's records to results/"),
+    "figures": ("analysis.cli:figures", "draw a sweep's figures and tables"),
+    "train-expert": ("sweeps.expert:main", "train an expert that makes demonstrations"),
+    "check-method": ("methods.conformance:main", "run the conformance tests on a method of yours"),
+}
+
+
+def usage() -> str:
+    lines = [f"  {verb:<14}{line}" for verb, (_, line) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: dpft VERB [options]",
+            "",
+            "Fine-tune diffusion policies with reinforcement learning, and compare ways of doing it.",
+            "",
+            *lines,
+            "",
+            "dpft VERB --help explains a verb. Start with: dpft sweep quickstart --workers 2",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; bad input is one line on stderr and exit code 2."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            import difflib
+
+            near = difflib.get_close_matches(verb, VERBS, 1)
+            raise DataError(f"unknown verb {verb!r}: " + (f"did you mean {near[0]}?" if near else "see dpft --help"))
+        module, function = VERBS[verb][0].split(":")
+        command: Callable[[list[str]], int] = getattr(import_module(module), function)
+        return command(rest)
+    except DataError as error:
+        print(f"dpft {verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print(f"dpft {verb}: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

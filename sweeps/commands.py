@@ -1,0 +1,226 @@
+"""The verbs that make things: demos, pretrain, train, eval, sweep, publish."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import tyro
+import yaml
+
+from envs.task import DataError
+from sweeps.config import RunConfig, config_model, load_config
+
+
+def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
+    """RunConfig from the command line: --config FILE first, flags win; --method decides which settings there are."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--config", type=Path)
+    first.add_argument("--method")
+    known, rest = first.parse_known_args(argv)
+    base = load_config(known.config) if known.config else None
+    method = known.method or (base.method if base else RunConfig.model_fields["method"].default)
+    model = config_model(method)
+    if base is None or base.method != method:
+        default = model(**({} if base is None else base.model_dump(exclude={"method", "settings"})))
+    else:
+        default = base
+    about = f"dpft {verb}: --config FILE reads a YAML file first, flags win.\n\nexample: {example}"
+    return tyro.cli(
+        model, prog=f"dpft {verb}", description=about, default=default, args=rest, config=(tyro.conf.AvoidSubcommands,)
+    )
+
+
+def take(argv: list[str], *names: str) -> tuple[dict[str, str | None], list[str]]:
+    """Options of the verb itself, which are not fields of a run, and what is left."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name in names:
+        parser.add_argument(name)
+    known, rest = parser.parse_known_args(argv)
+    return vars(known), rest
+
+
+def train(argv: list[str]) -> int:
+    example = (
+        "dpft train --task hopper-medium --method ncdpo --denoising-steps 10 --seed 0 --env-steps 1e6 --out runs/first"
+    )
+    options, rest = take([a for a in argv if a != "--allow-hardware-change"], "--out")
+    config = parse_run(
+        rest, "train", f"{example}\n--out DIR: the run's folder (needed); --allow-hardware-change: continue elsewhere"
+    )
+    if not options["out"]:
+        raise DataError("train needs --out DIR, the folder for the run's records")
+    folder = Path(options["out"])
+    from sweeps.records import read_done, write_atomically
+    from sweeps.run import Stopped
+    from sweeps.run import train as run
+
+    finished_before = read_done(folder) is not None
+    try:
+        done = run(config, folder, "--allow-hardware-change" in argv)
+    except Stopped:
+        print(f"stopped; the same command continues from the checkpoint in {folder}")
+        return 143
+    except DataError:
+        raise
+    except Exception:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "error.txt", traceback.format_exc())
+        print(
+            f"dpft train: {traceback.format_exc().strip().splitlines()[-1]} (details in {folder / 'error.txt'})",
+            file=sys.stderr,
+        )
+        return 1
+    if done["status"] == "failed":
+        print(f"failed: {done['reason']}; records in {folder}")
+        return 3
+    print(f"{'already done' if finished_before else 'done'}: records in {folder}; next: dpft figures {folder}")
+    return 0
+
+
+def pretrain(argv: list[str]) -> int:
+    config = parse_run(argv, "pretrain", "dpft pretrain --task hopper-medium --denoising-steps 20")
+    import torch
+
+    from envs import get_task
+    from sweeps.base import cached_base
+    from sweeps.config import resolve
+
+    torch.set_num_threads(config.threads)
+    path = cached_base(resolve(config), get_task(config.task))
+    print(
+        f"base policy in {path}; "
+        f"next: dpft train --base {path} --denoising-steps {config.denoising_steps} --out runs/NAME"
+    )
+    return 0
+
+
+def demos(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="dpft demos",
+        description="Roll out the task's expert (once; kept in the cache as a Minari dataset), "
+        "or check demonstrations of yours.",
+        epilog="example: dpft demos hopper-medium; dpft demos hopper-medium --source ~/hopper_medium-v2.hdf5",
+    )
+    parser.add_argument("task")
+    parser.add_argument(
+        "--source",
+        help="expert:NAME, Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME (default: the task's own)",
+    )
+    parser.add_argument(
+        "--steps", type=lambda text: int(float(text)), default=200_000, help="environment steps of an expert"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of an expert's roll-out")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(argv)
+    from envs import get_task
+    from envs.demonstrations import load_demos
+
+    task = get_task(options.task)
+    data = load_demos(options.source or task.demos, task, options.steps, options.seed, options.threads)
+    mean = "unknown" if data.mean_return is None else f"{data.mean_return:.0f}"
+    print(
+        f"{data.source}: {len(data.lengths)} episodes, {len(data.obs)} steps, mean return {mean}, "
+        f"sha256 {data.digest()[:16]}"
+    )
+    print(f"next: dpft train --task {options.task} --demos.source {options.source or task.demos} --out runs/NAME")
+    return 0
+
+
+def evaluate(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="dpft eval",
+        description="Evaluate a run's policy: complete episodes, the protocol of training, seeds of its own.",
+        epilog="example: dpft eval runs/quickstart/runs/hopper-medium_ncdpo_K5_seed0 --episodes 200",
+    )
+    parser.add_argument("run", type=Path, help="a run's folder, finished or under way")
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--seed", type=int, help="of the first episode (default: that of training's evaluations)")
+    parser.add_argument("--out", type=Path, help="a csv file for the episodes (default: RUN/evaluation.csv)")
+    options = parser.parse_args(argv)
+    from sweeps.reload import evaluate_run
+
+    return evaluate_run(options.run, options.episodes, options.seed, options.out or options.run / "evaluation.csv")
+
+
+def sweep(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="dpft sweep",
+        description="Run a grid: a YAML file of run fields whose lists are axes; `overrides` changes fields of one "
+        "method. The same command again does only what is missing.",
+        epilog="example: dpft sweep quickstart --workers 2",
+    )
+    parser.add_argument("grid", help="a YAML file, or a name of `dpft grids`")
+    parser.add_argument("--out", type=Path, help="the sweep's folder (default: runs/NAME)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and stop")
+    options = parser.parse_args(argv)
+    from rich.console import Console
+    from rich.table import Table
+
+    from sweeps.engine_local import LocalEngine
+    from sweeps.grid import load_grid
+    from sweeps.launch import Job, describe, failures, prepare
+    from sweeps.records import read_done
+
+    grid = load_grid(options.grid)
+    folder = options.out or Path("runs") / grid.name
+    if options.dry_run:
+        table = Table("run", "env steps", "state", title=f"{grid.name}: {len(grid.runs)} runs in {folder}")
+        for name, config in grid.runs.items():
+            done = read_done(folder / "runs" / name)
+            table.add_row(name, f"{config.env_steps:,}", done["status"] if done else describe(done))
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        return 0
+    jobs, ended = prepare(grid, folder)
+    print(f"{grid.name}: {len(jobs)} runs to do, {len(ended)} done before, {options.workers} at a time", flush=True)
+    started, count = time.monotonic(), 0
+
+    def report(job: Job, code: int) -> None:
+        nonlocal count
+        count += 1
+        minutes = (time.monotonic() - started) / 60
+        state = "done" if code == 0 else f"ended with code {code}"
+        print(f"[{minutes:6.1f} min] {count}/{len(jobs)} {job.name}: {state}", flush=True)
+
+    try:
+        LocalEngine(options.workers, report).run(jobs)
+    except KeyboardInterrupt:
+        print(f"stopped: every run wrote its checkpoint; the same command continues {folder}")
+        return 130
+    failed = failures(grid, folder)
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}")
+    print(
+        f"{len(grid.runs) - len(failed)} of {len(grid.runs)} runs done; "
+        f"records in {folder}; next: dpft figures {folder}"
+    )
+    return 1 if failed else 0
+
+
+def publish(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="dpft publish",
+        description="Copy a sweep's records (no checkpoints, weights or TensorBoard events) to results/NAME.",
+        epilog="example: dpft publish runs/quickstart",
+    )
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("--to", type=Path, help="default: results/NAME")
+    options = parser.parse_args(argv)
+    if not (options.sweep / "grid.yaml").exists():
+        raise DataError(f"{options.sweep} is no sweep: it has no grid.yaml")
+    target = options.to or Path("results") / options.sweep.name
+    for source in sorted((options.sweep / "runs").glob("*/done.json")):
+        run = target / "runs" / source.parent.name
+        run.mkdir(parents=True, exist_ok=True)
+        for name in ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json"):
+            if (source.parent / name).exists():
+                shutil.copyfile(source.parent / name, run / name)
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(options.sweep / "grid.yaml", target / "grid.yaml")
+    name = yaml.safe_load((target / "grid.yaml").read_text()).get("name", options.sweep.name)
+    print(f"records of {name} in {target}; next: dpft figures {target}, and write {target / 'README.md'}")
+    return 0

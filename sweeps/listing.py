@@ -1,0 +1,58 @@
+"""dpft methods, dpft tasks, dpft grids: what there is, a line each."""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from envs import TASKS
+from methods import method_names
+
+
+def _no_arguments(argv: list[str], what: str) -> bool:
+    if argv:
+        print(f"usage: dpft {what}\n\nLists the {what}, a line each.\n\nexample: dpft {what}")
+    return bool(argv)
+
+
+def methods(argv: list[str]) -> int:
+    if _no_arguments(argv, "methods"):
+        return 0
+    for name, path in sorted(method_names().items()):
+        print(f"{name:<16}{_summary(path)}")
+    return 0
+
+
+def _summary(path: str) -> str:
+    """The first line of the class's docstring, read without importing it (torch takes a second)."""
+    module, _, attribute = path.partition(":")
+    try:
+        spec = find_spec(module)
+        tree = ast.parse(Path(spec.origin).read_text()) if spec and spec.origin else ast.Module([], [])
+    except (ImportError, OSError, SyntaxError, ValueError) as error:
+        return f"cannot be found: {error}"
+    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute), None)
+    return (ast.get_docstring(found) or "").split("\n")[0] if found else path
+
+
+def tasks(argv: list[str]) -> int:
+    if _no_arguments(argv, "tasks"):
+        return 0
+    for task in TASKS.values():
+        sizes = f"{task.obs_dim} observations, {task.action_dim} actions, {task.max_episode_steps} steps"
+        print(f"{task.name:<20}{task.env_id:<16}{sizes}; demonstrations {task.demos}")
+    print("and any Gymnasium id with flat real observations and actions, given demonstrations (--demos.source)")
+    return 0
+
+
+def grid_files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((Path(__file__).parent / "grids").glob("*.yaml"))}
+
+
+def grids(argv: list[str]) -> int:
+    if _no_arguments(argv, "grids"):
+        return 0
+    for name, path in grid_files().items():
+        print(f"{name:<24}{yaml.safe_load(path.read_text()).get('caption', '')}")
+    return 0
