@@ -1,5 +1,6 @@
 """The one interface that every fine-tuning method implements."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,7 +110,7 @@ class Method(ABC):
 
     def _learned(self) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():
-            if name not in ("spec", "config") and not (callable(value) and not isinstance(value, nn.Module)):
+            if name not in ("spec", "config") and not inspect.isroutine(value):
                 yield name, value
 
     def state_dict(self) -> dict[str, Any]:
