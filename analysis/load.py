@@ -11,12 +11,27 @@ from typing import Any
 import pandas as pd
 import yaml
 
-COLUMNS = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
+COLUMNS = [
+    "env_steps",
+    "wall_seconds",
+    "cpu_seconds",
+    "return_mean",
+    "return_normalised",
+    "episodes",
+    "training_return",
+]
 NEEDED = {"env_steps", "wall_seconds", "return_mean"}  # a row without these is damaged; the others may be empty
 REQUIRED = ("task", "method", "denoising_steps", "seed", "base_seed", "from_scratch", "env_steps", "eval_episodes")
 # fields in which runs may differ and still be averaged as seeds of one experiment
 SAME_EXPERIMENT = {"seed", "base_seed", "denoising_steps", "device", "threads", "eval_every", "provenance"}
 EXPERIMENT = ["task", "denoising_steps", "method", "from_scratch", "variant"]  # rows that agree here are seeds
+NAMES = {
+    "ncdpo": "NCDPO",
+    "dppo": "DPPO",
+    "dsrl-na": "DSRL-NA",
+    "dsrl-sac": "DSRL-SAC",
+    "gaussian-ppo": "Gaussian PPO",
+}  # other methods go by the name they are registered under
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe either way, ten times faster in C
 
 
@@ -47,6 +62,13 @@ class Records:
             yield dict(zip(EXPERIMENT, key, strict=True)), Records(curves, runs, self.captions, self.warnings)
 
 
+def experiment_name(experiment: dict[str, Any]) -> str:
+    """The method, and in what it differs from others of the same method, e.g. "NCDPO, from scratch, clip=0.1"."""
+    scratch = "from scratch" if experiment["from_scratch"] else ""
+    method = NAMES.get(experiment["method"], experiment["method"])
+    return ", ".join(filter(None, (method, scratch, experiment["variant"])))
+
+
 @dataclass
 class _Run:
     row: dict[str, Any]
@@ -66,7 +88,9 @@ def load(paths: Sequence[Path]) -> Records:
     rows = [run.row | point for run in found for point in run.curve]
     if not rows:
         fault = f" ({warnings[0]})" if warnings else ""
-        raise RecordError(f"nothing to draw in {', '.join(map(str, paths))}: no run has an evaluation in curve.csv{fault}")
+        raise RecordError(
+            f"nothing to draw in {', '.join(map(str, paths))}: no run has an evaluation in curve.csv{fault}"
+        )
     runs = pd.DataFrame([run.row for run in found])
     curves = pd.DataFrame(rows).drop(columns=["reason", "planned_steps"])
     for table in (runs, curves):
@@ -111,7 +135,7 @@ def _read_run(folder: Path, warnings: list[str]) -> _Run | None:
     status, reason = _fate(folder, warnings)
     chain = (config.get("provenance") or {}).get("fine_tunes") != "gaussian"
     row = {
-        "sweep": folder.parent.parent.name if folder.parent.name == "runs" else folder.parent.name,
+        "sweep": _sweep_folder(folder).resolve().name,
         "run": str(folder),
         **{name: config[name] for name in ("task", "method", "seed", "base_seed", "from_scratch", "eval_episodes")},
         "denoising_steps": config["denoising_steps"] if chain else None,
@@ -150,11 +174,15 @@ def _fate(folder: Path, warnings: list[str]) -> tuple[str, str]:
     """Status and reason: done.json is written last, error.txt by a crash; neither means that the run goes on."""
     try:
         done = json.loads((folder / "done.json").read_text())
-        return str(done["status"]), str(done.get("reason") or "")
+        if done["status"] in ("done", "failed"):
+            return done["status"], str(done.get("reason") or "")
+        raise ValueError("unknown status")
     except FileNotFoundError:
         if (folder / "error.txt").exists():
             lines = (folder / "error.txt").read_text(errors="replace").split("\n")
-            return "failed", "crashed: " + next((line.strip() for line in reversed(lines) if line.strip()), "no traceback")
+            return "failed", "crashed: " + next(
+                (line.strip() for line in reversed(lines) if line.strip()), "no traceback"
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         warnings.append(f"{folder / 'done.json'}: damaged; expected a status and a reason; run taken as unfinished")
     return "running", ""
