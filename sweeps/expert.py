@@ -42,7 +42,13 @@ class RunningScale:
 
 
 SETTINGS = GaussianPPOConfig(
-    num_envs=16, decisions_per_update=256, epochs=10, minibatches=16, target_kl=None, critic_hidden=(64, 64, 64)
+    num_envs=8,
+    decisions_per_update=256,
+    minibatches=32,
+    critic_learning_rate=3e-4,
+    critic_hidden=(64, 64, 64),
+    max_grad_norm=0.5,
+    target_kl=None,
 )
 POLICY = PolicyConfig(hidden=(64, 64, 64), activation="tanh", std_init=0.4, std_bounds=(0.05, 1.0))
 
