@@ -112,7 +112,10 @@ def sample_efficiency(records: Records) -> Figure:
     look = looks(records)
     with style():
         caption = textwrap.wrap(sample_efficiency_caption(records), CAPTION_WIDTH * columns)
-        size = (PANEL[0] * columns, PANEL[1] * rows + 0.3 + 0.105 * len(caption))
+        handles = [Line2D([], [], label=name, **kind) for name, kind in look.items()] + _legend_of_kinds(records)
+        across = max(1, LEGEND_WIDTH * columns // (7 + max(len(str(handle.get_label())) for handle in handles)))
+        below = -(-len(handles) // across)
+        size = (PANEL[0] * columns, PANEL[1] * rows + 0.155 * below + 0.105 * len(caption))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis, panel in zip(axes.flat, panels, strict=False):
@@ -125,11 +128,10 @@ def sample_efficiency(records: Records) -> Figure:
         for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
             axis.set_xlabel("Simulated environment steps")
         sns.despine(figure)
-        handles = [Line2D([], [], label=name, **kind) for name, kind in look.items()] + _legend_of_kinds(records)
         figure.legend(
             handles=handles,
             loc="outside upper center",
-            ncols=max(1, LEGEND_WIDTH * columns // (7 + max(len(str(handle.get_label())) for handle in handles))),
+            ncols=across,
             frameon=False,
             handlelength=1.8,
             columnspacing=1.2,

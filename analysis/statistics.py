@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.load import Records
 
-RESAMPLES = 5000
+RESAMPLES = 2000
 FEW_SEEDS = 5  # below this, each seed is shown beside the interval
 
 
@@ -39,13 +39,13 @@ def bootstrap_interval(
     return low, high
 
 
-def estimate(values: np.ndarray) -> Estimate:
-    """Mean over seeds of values [n] with its 95 % interval; the same values give the same interval."""
-    values = values[~np.isnan(values)]
-    if not len(values):
+def estimate(values: pd.Series) -> Estimate:
+    """Mean over seeds, one value each, with its 95 % interval; the same values give the same interval."""
+    known = values.dropna().to_numpy(float)
+    if not len(known):
         return Estimate(np.nan, np.nan, np.nan)
-    low, high = bootstrap_interval(values, np.random.default_rng(0))
-    return Estimate(float(values.mean()), float(low), float(high))
+    low, high = bootstrap_interval(known, np.random.default_rng(0))
+    return Estimate(float(known.mean()), float(low), float(high))
 
 
 def on_common_steps(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

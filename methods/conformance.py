@@ -51,8 +51,8 @@ def roll_out(method: Method, seed: int = 0) -> Rollout:
         chunk=torch.stack([d.chunk for d in decisions]),
         reward=torch.randn(shape, generator=draw),
         executed=torch.full(shape, SPEC.chunk),
-        terminated=chance < 0.1,
-        truncated=(chance > 0.1) & (chance < 0.15),
+        terminated=chance < 0.15,
+        truncated=chance > 0.85,
         final_obs=torch.rand(*shape, SPEC.obs_dim, generator=draw) * 2 - 1,
         memo={key: torch.stack([d.memo[key] for d in decisions]) for key in decisions[0].memo},
     ).to(method.device)

@@ -1,0 +1,102 @@
+"""Numbers against values computed in another way."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run_folders import write_run
+from scipy import stats
+
+from analysis.load import load
+from analysis.statistics import area_under_curve, bootstrap_interval, estimate, mean_curve, on_common_steps, per_run
+
+
+@pytest.mark.parametrize("n", [5, 8, 20])
+def test_interval_agrees_with_scipy(n):
+    values = np.random.default_rng(n).gamma(2.0, size=n)
+    low, high = bootstrap_interval(values, np.random.default_rng(0))
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1))
+    width = high - low
+    assert low == pytest.approx(theirs.confidence_interval.low, abs=0.04 * width)
+    assert high == pytest.approx(theirs.confidence_interval.high, abs=0.04 * width)
+
+
+def test_interval_of_three_seeds_is_their_range():
+    # all three draws are the smallest seed with probability 1/27 > 2.5 %
+    low, high = bootstrap_interval(np.array([3.0, 1.0, 2.0]), np.random.default_rng(0))
+    assert (low, high) == pytest.approx((1.0, 3.0))
+
+
+def test_interval_of_a_curve_is_that_of_each_point_with_the_same_draws():
+    values = np.random.default_rng(0).normal(size=(6, 4, 2))
+    low, high = bootstrap_interval(values, np.random.default_rng(3))
+    for i in np.ndindex(4, 2):
+        one = bootstrap_interval(values[:, *i], np.random.default_rng(3))
+        assert (low[i], high[i]) == pytest.approx(one)
+
+
+def test_one_seed_has_no_interval():
+    low, high = bootstrap_interval(np.ones((1, 3)), np.random.default_rng(0))
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
+    assert estimate(pd.Series([4.0])).mean == 4.0
+    assert np.isnan(estimate(pd.Series([4.0])).low)
+    assert np.isnan(estimate(pd.Series([], dtype=object)).mean)
+
+
+@pytest.mark.parametrize(("n", "coverage"), [(3, 0.75), (5, 0.84), (10, 0.905), (30, 0.94)])
+def test_coverage_is_as_documented(n, coverage):
+    """The share of 4,000 synthetic experiments (normal, mean 0) whose interval holds the true mean."""
+    experiments = np.random.default_rng(n).normal(size=(n, 4000))
+    low, high = bootstrap_interval(experiments, np.random.default_rng(0))
+    assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(coverage, abs=0.025)
+
+
+def test_common_steps_are_interpolated_and_never_extrapolated():
+    first = (np.array([0, 100, 200]), np.array([0.0, 10.0, 20.0]))
+    second = (np.array([0, 104, 150]), np.array([0.0, 104.0, 58.0]))
+    steps, values = on_common_steps([first, second])
+    assert steps.tolist() == [0, 100, 104, 150]
+    assert values[0].tolist() == pytest.approx([0.0, 10.0, 10.4, 15.0])
+    assert values[1].tolist() == pytest.approx([0.0, 100.0, 104.0, 58.0])
+
+
+def test_a_late_first_evaluation_is_not_extrapolated_either():
+    steps, _ = on_common_steps([(np.array([0, 10]), np.zeros(2)), (np.array([5, 10]), np.zeros(2))])
+    assert steps.tolist() == [5, 10]
+
+
+def test_mean_curve_is_the_mean():
+    runs = [(np.array([0, 10, 20]), np.array([0.0, 1.0, 2.0]) + shift) for shift in range(6)]
+    steps, mean, low, high = mean_curve(runs)
+    assert steps.tolist() == [0, 10, 20]
+    assert mean.tolist() == pytest.approx([2.5, 3.5, 4.5])
+    assert np.all((low < mean) & (mean < high))
+    assert np.array_equal(low, mean_curve(runs)[2])  # the same numbers each time
+
+
+curves = st.lists(st.tuples(st.integers(1, 50), st.floats(-1e4, 1e4)), min_size=2, max_size=20)
+
+
+@given(curves)
+def test_area_agrees_with_scipy(pairs):
+    from scipy.integrate import trapezoid
+
+    steps = np.cumsum([gap for gap, _ in pairs])
+    values = np.array([value for _, value in pairs])
+    area = area_under_curve(steps, values)
+    assert area == pytest.approx(trapezoid(values, steps) / (steps[-1] - steps[0]), abs=1e-6)
+    assert values.min() - 1e-6 <= area <= values.max() + 1e-6
+
+
+def test_one_row_a_run(tmp_path):
+    write_run(tmp_path, [(0, 100.0), (50, 300.0), (100, 200.0)], seed=0)
+    write_run(tmp_path, [(0, 20.0), (100, 40.0)], seed=1, from_scratch=True)
+    write_run(tmp_path, [(40, 20.0), (100, 40.0)], seed=2)
+    table = per_run(load([tmp_path]))
+    assert table["final"].tolist() == [200.0, 40.0, 40.0]
+    assert table["improvement"].tolist() == pytest.approx([100.0, np.nan, np.nan], nan_ok=True)
+    assert table["area"].tolist() == pytest.approx([225.0, 30.0, 30.0])
+    assert table["normalised"].tolist() == pytest.approx([2.0, 0.4, 0.4])
+    assert table["minutes"].tolist() == pytest.approx([1 / 6] * 3)

@@ -1,0 +1,76 @@
+"""Every built-in method keeps the interface's promises; a method that breaks one is told so in plain words."""
+
+import pytest
+import torch
+
+from methods import METHODS, conformance, get_method
+from methods.gaussian_ppo import GaussianPPO
+from methods.interface import Decision, Rollout
+
+
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", METHODS)
+def test_built_in_methods(name, check):
+    check(get_method(name))
+
+
+class ForgetsItsScaler(GaussianPPO):
+    """Keeps something that matters out of the saved state."""
+
+    def state_dict(self):
+        return {key: value for key, value in super().state_dict().items() if key != "critic"}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state | {"critic": self.critic.state_dict()})
+
+
+class DrawsFromTheGlobalStream(GaussianPPO):
+    def act(self, obs):
+        decision = super().act(obs)
+        return Decision(decision.chunk + 0 * torch.randn(()), decision.memo)
+
+
+class WrongLogProbability(GaussianPPO):
+    def new_log_prob(self, data, decision, index):
+        return super().new_log_prob(data, decision, index) + 0.01
+
+
+class NeverLearns(GaussianPPO):
+    def update(self, rollout: Rollout):
+        return {"loss/policy": 0.0}
+
+
+class FlatChunks(GaussianPPO):
+    def exploit(self, obs):
+        return super().exploit(obs).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "words"),
+    [
+        (ForgetsItsScaler, conformance.save_and_restore, "restored method"),
+        (DrawsFromTheGlobalStream, conformance.global_random_state, "global random state"),
+        (WrongLogProbability, conformance.ratio_is_one, "log-ratio of fresh samples is 0.01"),
+        (NeverLearns, conformance.finite_metrics, "nothing is learned"),
+        (FlatChunks, conformance.shapes, r"exploit\(\) gave a chunk of shape \(4, 6\)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_broken_method_is_caught(cls, check, words):
+    with pytest.raises(conformance.Broken, match=words):
+        check(cls)
+
+
+def test_check_method_prints_what_fails(capsys):
+    assert conformance.main([f"{__name__}:NeverLearns"]) == 1
+    printed = capsys.readouterr().out
+    assert "FAIL" in printed
+    assert "nothing is learned" in printed
+    assert conformance.main(["gaussian-ppo"]) == 0
+
+
+def test_unsavable_attribute_is_named():
+    method = conformance.build(GaussianPPO)
+    method.history = object()
+    with pytest.raises(TypeError, match=r"GaussianPPO\.history is a object, which cannot be saved"):
+        method.state_dict()

@@ -1,0 +1,101 @@
+"""Advantages at the ends of episodes, reward scaling, minibatches."""
+
+import pytest
+import torch
+
+from methods.conformance import build, roll_out
+from methods.dppo import DPPO
+from methods.gaussian_ppo import GaussianPPO
+from methods.ppo import RewardScaler, clipped_surrogate, gae, shuffled
+
+
+def flags(*rows: int, length: int = 4) -> torch.Tensor:
+    done = torch.zeros(length, 1, dtype=torch.bool)
+    for row in rows:
+        done[row] = True
+    return done
+
+
+def test_a_time_out_bootstraps_and_a_termination_does_not():
+    reward, value, following = torch.ones(4, 1), torch.zeros(4, 1), torch.full((4, 1), 10.0)
+    none = flags()
+    ended, _ = gae(reward, value, following, flags(1), none, 0.9, 0.95)
+    timed_out, _ = gae(reward, value, following, none, flags(1), 0.9, 0.95)
+    assert ended[1].item() == pytest.approx(1.0)  # reward alone
+    assert timed_out[1].item() == pytest.approx(1.0 + 0.9 * 10)  # reward and the value of the final observation
+    # the trace stops at both: what comes before sees nothing of the next episode
+    changed = reward.clone()
+    changed[2:] = 100.0
+    for advantage, marks in ((ended, (flags(1), none)), (timed_out, (none, flags(1)))):
+        again, _ = gae(changed, value, following, *marks, 0.9, 0.95)
+        torch.testing.assert_close(advantage[:2], again[:2])
+
+
+def test_gae_with_lambda_one_is_the_discounted_return():
+    rng = torch.Generator().manual_seed(0)
+    reward, value = torch.randn(6, 2, generator=rng), torch.randn(7, 2, generator=rng)
+    none = torch.zeros(6, 2, dtype=torch.bool)
+    _, returns = gae(reward, value[:-1], value[1:], none, none, 0.9, 1.0)
+    expected = value[-1]
+    for t in reversed(range(6)):
+        expected = reward[t] + 0.9 * expected
+    torch.testing.assert_close(returns[0], expected)
+
+
+def test_time_limit_switch():
+    """The released behaviour: a time-out is a terminal state."""
+    results = {}
+    for mode in ("bootstrap", "terminal"):
+        method = build(GaussianPPO, {"time_limit": mode, "reward_scaling": False})
+        rollout = roll_out(method)
+        assert rollout.truncated.any()
+        results[mode] = method.estimate_advantages(rollout)["advantage"].view_as(rollout.reward), rollout
+    differs = results["bootstrap"][0] != results["terminal"][0]
+    assert differs[results["bootstrap"][1].truncated].all()
+
+
+def test_reward_scaling_starts_anew_with_each_episode():
+    scaler = RewardScaler(1, 0.5, torch.device("cpu"))
+    scaler(torch.ones(4, 1), flags(1))
+    assert scaler.running.item() == pytest.approx(1 + 0.5)
+
+
+@pytest.mark.parametrize(("count", "batches"), [(10, 3), (4, 4), (3, 5), (1, 1)])
+def test_minibatches_are_disjoint(count, batches):
+    parts = list(shuffled(count, batches, torch.Generator().manual_seed(0)))
+    everything = torch.cat(parts)
+    assert len(everything.unique()) == len(everything) == (count // batches or 1) * min(batches, count)
+    assert len(parts) == min(batches, count)
+
+
+def test_clipping_stops_the_gradient_in_one_direction_only():
+    log_ratio = torch.tensor([0.5, -0.5, 0.5, -0.5], requires_grad=True)
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    clipped_surrogate(log_ratio, advantage, torch.full((4,), 0.2)).sum().backward()
+    assert (log_ratio.grad != 0).tolist() == [False, True, True, False]
+
+
+def test_critic_loss_weighs_states_by_their_samples():
+    """One evaluation per state gives what one per sample gives."""
+    method = build(DPPO)
+    rollout = roll_out(method)
+    data = method.flatten(rollout) | method.estimate_advantages(rollout)
+    decision = torch.tensor([0, 0, 0, 5, 7, 7])
+    expected = 0.5 * (method.critic(data["obs"][decision]) - data["return"][decision]).square().mean()
+    torch.testing.assert_close(method.critic_loss(data, decision), expected)
+
+
+def test_kl_stop_ends_an_update_early():
+    free = build(GaussianPPO, {"target_kl": None, "learning_rate": 0.01})
+    stopped = build(GaussianPPO, {"target_kl": 0.01, "learning_rate": 0.01})
+    assert free.update(roll_out(free))["policy/gradient_steps"] == 50
+    assert stopped.update(roll_out(stopped))["policy/gradient_steps"] < 50
+
+
+def test_critic_warm_up_leaves_the_actor_alone():
+    method = build(GaussianPPO, {"critic_warmup": 1, "target_kl": None})
+    before = [p.clone() for p in method.policy.parameters()]
+    assert method.update(roll_out(method))["policy/gradient_steps"] == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, method.policy.parameters(), strict=True))
+    method.update(roll_out(method))
+    assert any(not torch.equal(a, b) for a, b in zip(before, method.policy.parameters(), strict=True))
