@@ -46,7 +46,9 @@ def figures(argv: list[str]) -> int:
             print(f"warning: {warning}", file=sys.stderr)
         write(records, sources, out)
         counts = records.runs["status"].value_counts()
-        fates = ", ".join(f"{counts[status]} {status}" for status in ("done", "failed", "running") if status in counts)
+        fates = ", ".join(
+            f"{counts[status]} {status}" for status in ("done", "failed", "unfinished") if status in counts
+        )
         print(f"{', '.join(map(str, sources))}: {len(records.runs)} runs ({fates}) -> {out}")
         print(f"Look next at {out / 'summary.md'} (the table) and {out / 'sample_efficiency.png'}.")
     return code

@@ -228,8 +228,8 @@ def sample_efficiency_caption(records: Records) -> str:
         text.append("Intervals cover fine-tuning only: seeds share one base policy.")
     if failed := int((runs["status"] == "failed").sum()):
         text.append(f"{failed} of {len(runs)} runs failed: dotted up to a cross, not in the means.")
-    if running := int((runs["status"] == "running").sum()):
-        text.append(f"{running} of {len(runs)} runs unfinished: thin as far as they are, not in the means.")
+    if unfinished := int((runs["status"] == "unfinished").sum()):
+        text.append(f"{unfinished} of {len(runs)} runs unfinished: thin as far as they are, not in the means.")
     return " ".join(text)
 
 

@@ -45,7 +45,7 @@ class Records:
 
     runs has one row per run: sweep, run, task, method, denoising_steps (K, missing where the policy has no chain),
     seed, base_seed, from_scratch, variant (other settings that differ between runs of this method, as text),
-    planned_steps, eval_episodes, status (done, failed or running) and reason (of a failure).
+    planned_steps, eval_episodes, status (done, failed or unfinished) and reason (of a failure).
     curves has one row per evaluation: those columns of its run, and COLUMNS (steps, seconds, returns).
     captions are those of the sweeps' grid.yaml; warnings has one line per record that is missing or damaged.
     """
@@ -132,7 +132,8 @@ def _read_run(folder: Path, warnings: list[str]) -> _Run | None:
     if missing:
         warnings.append(f"{folder / 'config.yaml'}: {', '.join(missing)} missing; run left out")
         return None
-    status, reason = _fate(folder, warnings)
+    curve = _read_curve(folder / "curve.csv", warnings)
+    status, reason = _fate(folder, curve[-1]["env_steps"] if curve else -1, warnings)
     chain = (config.get("provenance") or {}).get("fine_tunes") != "gaussian"
     row = {
         "sweep": _sweep_folder(folder).resolve().name,
@@ -145,7 +146,7 @@ def _read_run(folder: Path, warnings: list[str]) -> _Run | None:
         "reason": reason,
     }
     settings = dict(_flat({name: value for name, value in config.items() if name not in SAME_EXPERIMENT}))
-    return _Run(row, settings, _read_curve(folder / "curve.csv", warnings))
+    return _Run(row, settings, curve)
 
 
 def _yaml(path: Path, warnings: list[str]) -> dict[str, Any] | None:
@@ -170,22 +171,27 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, str(value)
 
 
-def _fate(folder: Path, warnings: list[str]) -> tuple[str, str]:
-    """Status and reason: done.json is written last, error.txt by a crash; neither means that the run goes on."""
+def _fate(folder: Path, last_step: float, warnings: list[str]) -> tuple[str, str]:
+    """Status and reason: done.json is written last, error.txt by a crash; neither means that the run goes on.
+
+    A run whose curve ends before the run did has no final return, so it is unfinished, whatever done.json says.
+    """
     try:
         done = json.loads((folder / "done.json").read_text())
-        if done["status"] in ("done", "failed"):
-            return done["status"], str(done.get("reason") or "")
+        status, reason, steps = done["status"], str(done.get("reason") or ""), done["env_steps"]
+        if status == "failed" or (status == "done" and last_step >= steps):
+            return status, reason
+        if status == "done":
+            warnings.append(f"{folder / 'curve.csv'}: does not reach the run's end at step {steps}; not in the means")
+            return "unfinished", ""
         raise ValueError("unknown status")
     except FileNotFoundError:
         if (folder / "error.txt").exists():
-            lines = (folder / "error.txt").read_text(errors="replace").split("\n")
-            return "failed", "crashed: " + next(
-                (line.strip() for line in reversed(lines) if line.strip()), "no traceback"
-            )
+            lines = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
+            return "failed", f"crashed: {lines[-1] if lines else 'no traceback'}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        warnings.append(f"{folder / 'done.json'}: damaged; expected a status and a reason; run taken as unfinished")
-    return "running", ""
+        warnings.append(f"{folder / 'done.json'}: damaged; expected status, reason and env_steps; taken as unfinished")
+    return "unfinished", ""
 
 
 def _read_curve(path: Path, warnings: list[str]) -> list[dict[str, float]]:

@@ -45,6 +45,6 @@ def write_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(config | fields))
     rows = [f"{steps},{steps / 10},{steps / 20},{value!r},{value / 100!r},20," for steps, value in curve]
     (folder / "curve.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    if status != "running":
+    if status != "unfinished":
         (folder / "done.json").write_text(json.dumps({"status": status, "reason": reason, "env_steps": curve[-1][0]}))
     return folder

@@ -48,11 +48,11 @@ def test_a_folder_of_single_runs(tmp_path):
 
 
 def test_status_of_a_run_going_on_and_of_a_crashed_one(tmp_path):
-    going_on = write_run(tmp_path, [(0, 1.0)], seed=0, status="running")
-    crashed = write_run(tmp_path, [(0, 1.0)], seed=1, status="running")
+    going_on = write_run(tmp_path, [(0, 1.0)], seed=0, status="unfinished")
+    crashed = write_run(tmp_path, [(0, 1.0)], seed=1, status="unfinished")
     (crashed / "error.txt").write_text("Traceback (most recent call last):\n  …\nMemoryError: too much\n\n")
     runs = load([tmp_path]).runs.set_index("run")
-    assert tuple(runs.loc[str(going_on), ["status", "reason"]]) == ("running", "")
+    assert tuple(runs.loc[str(going_on), ["status", "reason"]]) == ("unfinished", "")
     assert tuple(runs.loc[str(crashed), ["status", "reason"]]) == ("failed", "crashed: MemoryError: too much")
 
 
@@ -92,10 +92,14 @@ def test_a_damaged_record_gets_one_line_and_the_rest_is_read(sweep, name, text, 
     folder = run_folders(sweep)[0]
     damage(folder / name, text)
     records = load([sweep])
-    (warning,) = records.warnings
+    warning, *more = records.warnings
     assert warning.startswith(str(folder))
     assert says in warning
     assert "\n" not in warning
+    if name == "curve.csv":  # a curve without its end has no final return
+        assert "does not reach the run's end at step 300; not in the means" in more.pop()
+        assert records.runs.set_index("run").loc[str(folder), "status"] == "unfinished"
+    assert more == []
     others = records.curves[records.curves["run"] != str(folder)]
     assert len(others) == 23 * 4 - 2  # the failed run has two rows only
 
@@ -158,5 +162,5 @@ def test_records_are_data_and_not_programs(tmp_path):
 
 def test_a_reason_may_be_missing(tmp_path):
     folder = write_run(tmp_path, [(0, 1.0)])
-    (folder / "done.json").write_text(json.dumps({"status": "failed"}))
+    (folder / "done.json").write_text(json.dumps({"status": "failed", "env_steps": 0}))
     assert load([tmp_path]).runs["reason"].item() == ""
