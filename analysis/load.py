@@ -82,7 +82,9 @@ def load(paths: Sequence[Path]) -> Records:
     Raises RecordError where a path has no runs, or no run has an evaluation.
     """
     warnings: list[str] = []
-    found = [run for path in paths for folder in run_folders(path) if (run := _read_run(folder, warnings))]
+    sweeps = {path: _sweep_folder(path) for path in paths}
+    read = [_read_run(folder, sweeps[path], warnings) for path in paths for folder in run_folders(path)]
+    found = [run for run in read if run is not None]
     _name_variants(found)
     found = list(_without_repeats(found, warnings))
     rows = [run.row | point for run in found for point in run.curve]
@@ -95,7 +97,7 @@ def load(paths: Sequence[Path]) -> Records:
     curves = pd.DataFrame(rows).drop(columns=["reason", "planned_steps"])
     for table in (runs, curves):
         table["denoising_steps"] = table["denoising_steps"].astype("Int64")
-    captions = [text for path in dict.fromkeys(map(_sweep_folder, paths)) if (text := _caption(path, warnings))]
+    captions = [text for path in dict.fromkeys(sweeps.values()) if (text := _caption(path, warnings))]
     return Records(curves, runs, captions, warnings)
 
 
@@ -115,8 +117,10 @@ def run_folders(path: Path) -> list[Path]:
 
 
 def _sweep_folder(path: Path) -> Path:
-    """The folder with grid.yaml of a sweep or of one of its runs."""
-    return path.parent.parent if (path / "config.yaml").exists() and path.parent.name == "runs" else path
+    """The folder with grid.yaml, for a sweep and for one of its runs; a run on its own is its own sweep."""
+    path = path.resolve()
+    sweep = path.parent.parent
+    return sweep if (path / "config.yaml").exists() and (sweep / "grid.yaml").exists() else path
 
 
 def _caption(sweep: Path, warnings: list[str]) -> str:
@@ -124,7 +128,7 @@ def _caption(sweep: Path, warnings: list[str]) -> str:
     return str((grid or {}).get("caption") or "")
 
 
-def _read_run(folder: Path, warnings: list[str]) -> _Run | None:
+def _read_run(folder: Path, sweep: Path, warnings: list[str]) -> _Run | None:
     config = _yaml(folder / "config.yaml", warnings)
     if config is None:
         return None
@@ -136,7 +140,7 @@ def _read_run(folder: Path, warnings: list[str]) -> _Run | None:
     status, reason = _fate(folder, curve[-1]["env_steps"] if curve else -1, warnings)
     chain = (config.get("provenance") or {}).get("fine_tunes") != "gaussian"
     row = {
-        "sweep": _sweep_folder(folder).resolve().name,
+        "sweep": sweep.name,
         "run": str(folder),
         **{name: config[name] for name in ("task", "method", "seed", "base_seed", "from_scratch", "eval_episodes")},
         "denoising_steps": config["denoising_steps"] if chain else None,

@@ -41,6 +41,11 @@ def test_one_run_folder_is_enough(sweep):
     assert records.captions == ["short demonstration"]
 
 
+def test_a_run_on_its_own_is_its_own_sweep(tmp_path):
+    folder = write_run(tmp_path, [(0, 1.0)])
+    assert load([folder]).runs["sweep"].item() == folder.name
+
+
 def test_a_folder_of_single_runs(tmp_path):
     write_run(tmp_path, [(0, 1.0)])
     (tmp_path / "runs" / "notes").mkdir()
