@@ -174,7 +174,7 @@ def _sample_efficiency_panel(axis: Axes, records: Records, panel: tuple[str, Any
                 axis.axhline(base, color=kind["color"], linewidth=0.9, linestyle=(shift, (4, 4)), alpha=0.85)
     axis.set_title(task if steps is None else f"{task}, K = {steps}")
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axis.yaxis.set_major_locator(MaxNLocator(5))
 
 
