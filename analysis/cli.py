@@ -49,7 +49,9 @@ def figures(argv: list[str]) -> int:
         fates = ", ".join(
             f"{counts[status]} {status}" for status in ("done", "failed", "unfinished") if status in counts
         )
-        print(f"{', '.join(map(str, sources))}: {len(records.runs)} run{'s' * (len(records.runs) > 1)} ({fates}) -> {out}")
+        print(
+            f"{', '.join(map(str, sources))}: {len(records.runs)} run{'s' * (len(records.runs) > 1)} ({fates}) -> {out}"
+        )
         print(f"Look next at {out / 'summary.md'} (the table) and {out / 'sample_efficiency.png'}.")
     return code
 

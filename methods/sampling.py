@@ -11,7 +11,7 @@ from methods.interface import MethodConfig
 class SamplingConfig(MethodConfig):
     """The sampler is independent of K, the schedule that the base was trained with."""
 
-    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    sampler: Literal["ddpm", "ddim"] = "ddpm"  # DDPM runs every step; DDIM (Song et al. 2021) may skip some
     sampler_steps: int | None = Field(None, ge=1, le=100)  # denoising steps run; none: K for ddpm, min(5, K) for ddim
 
     def resolved(self, denoising_steps: int) -> Self:

@@ -75,6 +75,8 @@ class Run:
                 saved = time.monotonic()
             if stop.asked:
                 raise Stopped
+        if self.pending_updates:
+            self.write_metrics()
         self.next_evaluation = self.env_steps  # the end is evaluated whenever it comes
         self.evaluate_if_due(progress)
 
@@ -251,7 +253,7 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
         path.unlink()
     if (folder / "checkpoint").exists():
         (folder / "checkpoint").rmdir()
-    return outcome
+    return records.read_done(folder) or outcome
 
 
 def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -> RunConfig:
@@ -270,11 +272,9 @@ def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -
     # the machine's own choices (device) were made at the first start
     device = recorded["device"] if config.device == "auto" else config.device
     config = resolve(config.model_copy(update={"device": device}))
-    asked = config.model_dump(mode="json")
+    asked, recorded_flat = flatten(config.model_dump(mode="json")), flatten(recorded)
     different = [
-        f"{k} is {recorded.get(k)!r} there, {v!r} now"
-        for k, v in flatten(asked).items()
-        if flatten(recorded).get(k) != v
+        f"{k} is {recorded_flat.get(k)!r} there, {v!r} now" for k, v in asked.items() if recorded_flat.get(k) != v
     ]
     if different:
         raise DataError(f"{folder} holds another run ({different[0]}): choose another --out, or delete it")

@@ -1,0 +1,109 @@
+"""Evaluation is exact where the truth is known: episodes of different lengths and returns, in their order."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from envs import TaskSpec
+from methods.conformance import SMALL
+from methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
+from methods.interface import Spec
+from methods.policy.models import make_policy
+from sweeps.collect import Collector, Diverged
+from sweeps.evaluate import Evaluator
+
+
+class Identity:
+    def obs(self, obs):
+        return obs.astype(np.float32)
+
+    def action(self, chunk):
+        return chunk
+
+
+SPEC = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
+TASK = TaskSpec("hopper", "Hopper-v5", 11, 3, 30, "", None, native=True)  # a time limit of 30 steps
+
+
+def method_of() -> GaussianPPO:
+    policy = make_policy("gaussian", SMALL, SPEC, 1, seed=0)
+    config = GaussianPPOConfig(num_envs=5, decisions_per_update=10)
+    return GaussianPPO(policy, SPEC, config, torch.Generator().manual_seed(0))
+
+
+def by_hand(method, seed: int) -> tuple[float, int, str]:
+    """One episode in Gymnasium itself, one environment, one step at a time."""
+    env = gym.make("Hopper-v5", max_episode_steps=30)
+    obs, _ = env.reset(seed=seed)
+    total, length = 0.0, 0
+    while True:
+        # the same batch shape as the evaluation, whose rounding would otherwise differ
+        rows = torch.from_numpy(np.repeat(obs[None], 3, 0).astype(np.float32))
+        for action in np.clip(method.exploit(rows)[0].numpy(), -1, 1):
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total, length = total + reward, length + 1
+            if terminated or truncated:
+                return total, length, "terminated" if terminated else "truncated"
+
+
+def test_every_episode_is_what_gymnasium_gives():
+    method = method_of()
+    played = Evaluator(TASK, 4, 1, Identity())(method, 3, seed=20, noise_seed=0)
+    assert [e.seed for e in played] == [20, 21, 22]
+    for episode in played:
+        total, length, ended = by_hand(method, episode.seed)
+        assert (episode.length, episode.ended) == (length, ended)
+        assert episode.total == pytest.approx(total, rel=1e-9)
+
+
+def test_number_of_episodes_does_not_change_the_first_ones():
+    """More than one round of slots; each seed is played once, to its end."""
+    evaluator = Evaluator(TASK, 4, 1, Identity())
+    few, many = evaluator(method_of(), 40, 7, 0), evaluator(method_of(), 95, 7, 0)
+    assert many[:40] == few
+    assert [e.seed for e in many] == list(range(7, 102))
+    assert all(e.length == 30 or e.ended == "terminated" for e in many)
+
+
+def test_not_finite_is_said():
+    method = method_of()
+    with torch.no_grad():
+        method.policy.trunk.output.bias.fill_(float("nan"))
+    with pytest.raises(Diverged, match="not finite"):
+        Evaluator(TASK, 4, 1, Identity())(method, 2, 0, 0)
+
+
+def test_only_simulated_steps_are_counted():
+    """A time limit of 30 is no multiple of 4: the last chunk of an episode is cut."""
+    from envs import make_vec
+
+    method = method_of()
+    collector = Collector(make_vec(TASK, 5, 4), method, Identity(), list(range(5)))
+    rollout = collector.collect()
+    assert collector.env_steps == rollout.executed.sum()
+    done = rollout.terminated | rollout.truncated
+    assert done.any()
+    assert (rollout.executed[~done] == 4).all()
+    assert (rollout.executed[done] < 4).any()
+    # each finished episode's executed steps add up to at most the limit, exactly so where it timed out
+    for slot in range(5):
+        length = 0
+        for t in range(10):
+            length += int(rollout.executed[t, slot])
+            if rollout.truncated[t, slot] and not rollout.terminated[t, slot]:
+                assert length == 30
+            if done[t, slot]:
+                length = 0
+
+
+def test_rollout_holds_what_happened():
+    """final_obs is the successor of each decision: the next obs unless the episode ended."""
+    from envs import make_vec
+
+    method = method_of()
+    collector = Collector(make_vec(TASK, 5, 4), method, Identity(), list(range(5)))
+    rollout = collector.collect()
+    goes_on = ~(rollout.terminated | rollout.truncated)[:-1]
+    assert torch.equal(rollout.final_obs[:-1][goes_on], rollout.obs[1:][goes_on])
+    assert not torch.equal(rollout.final_obs[:-1][~goes_on], rollout.obs[1:][~goes_on])

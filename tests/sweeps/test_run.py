@@ -1,0 +1,243 @@
+"""A run is a function of its config: same bits again, interrupted or not, however often it is evaluated."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from envs import DataError, get_task
+from methods import METHODS
+from sweeps.base import base_policy
+from sweeps.checkpoint import load_checkpoint, save_checkpoint
+from sweeps.config import resolve
+from sweeps.run import make_method, train
+
+TIMES = {"wall_seconds", "cpu_seconds"}
+
+
+def read(path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def timeless(folder, name="curve.csv") -> list[dict[str, str]]:
+    return [
+        {k: v for k, v in row.items() if k not in TIMES and not k.startswith("time/")} for row in read(folder / name)
+    ]
+
+
+def same_records(first, second) -> None:
+    for name in ("curve.csv", "metrics.csv", "episodes.csv"):
+        assert timeless(first, name) == timeless(second, name), name
+    weights = [load_file(folder / "weights.safetensors") for folder in (first, second)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    chains = [np.load(folder / "chains.npz") for folder in (first, second)]
+    for name in chains[0].files:
+        np.testing.assert_array_equal(chains[0][name], chains[1][name])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_records_of_a_run(tiny, tmp_path, method):
+    done = train(tiny(method=method), tmp_path / "run")
+    folder = tmp_path / "run"
+    assert done["status"] == "done"
+    assert json.loads((folder / "done.json").read_text())["status"] == "done"
+    curve, episodes, metrics = (read(folder / f"{name}.csv") for name in ("curve", "episodes", "metrics"))
+    assert curve[0]["env_steps"] == "0"
+    assert int(curve[-1]["env_steps"]) >= 2000
+    assert len(episodes) == 3 * len(curve)
+    for row in curve:
+        mine = [float(e["return"]) for e in episodes if e["env_steps"] == row["env_steps"]]
+        assert np.mean(mine) == pytest.approx(float(row["return_mean"]))
+        expected = get_task("hopper-medium").normalised(float(row["return_mean"]))
+        assert float(row["return_normalised"]) == pytest.approx(expected)
+    assert {e["seed"] for e in episodes} == {"1000000", "1000001", "1000002"}
+    assert all(float(row["time/update"]) > 0 for row in metrics)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (
+        config["provenance"]["versions"]["torch"] == torch.__version__.split("+")[0]
+        or "torch" in config["provenance"]["versions"]
+    )
+    assert config["provenance"]["hardware"]["cores"] == os.cpu_count()
+    assert config["settings"]["num_envs"] >= 1
+    assert not (folder / "checkpoint").exists()
+    assert list((folder / "tensorboard").iterdir())
+    chains = np.load(folder / "chains.npz")
+    assert chains["obs"].shape == (64, 11)
+    assert chains["chain_before"].shape[0] == 64
+    assert not np.array_equal(chains["chain_before"][:, -1], chains["chain_after"][:, -1])
+
+
+def test_same_seed_same_bits(tiny, tmp_path):
+    for name in ("a", "b"):
+        train(tiny(), tmp_path / name)
+    same_records(tmp_path / "a", tmp_path / "b")
+    train(tiny(seed=1), tmp_path / "c")
+    assert timeless(tmp_path / "a") != timeless(tmp_path / "c")
+
+
+def test_evaluation_leaves_training_alone(tiny, tmp_path):
+    """However often and long a run is evaluated, it ends with the same weights."""
+    train(tiny(eval_every=300, eval_episodes=2), tmp_path / "often")
+    train(tiny(eval_every=100_000, eval_episodes=5), tmp_path / "rarely")
+    weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("often", "rarely")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_zero_updates_score_the_base_policy(tiny, tmp_path):
+    """The first row of the curve is the base under the method's own sampler, not something initialised anew."""
+    config = resolve(tiny(method="dppo"))
+    train(config, tmp_path / "run")
+    base = base_policy(config, get_task(config.task))
+    method = make_method(config, base.policy)
+    obs = torch.from_numpy(base.probes)
+    with method.drawing_from(3):
+        chunk = method.exploit(obs)
+    with method.drawing_from(3):
+        noise = method.exploit_chain.noise(64, 4, 3, method.rng)
+    assert torch.equal(
+        chunk, base_policy(config, get_task(config.task)).policy.denoise(obs, noise, method.exploit_chain)
+    )
+
+
+def command(config, folder) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "request.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return [sys.executable, "-m", "sweeps.cli", "train", "--config", str(folder / "request.yaml"), "--out", str(folder)]
+
+
+EAGER = """
+import sys, sweeps.run
+from sweeps.cli import main
+sweeps.run.CHECKPOINT_EVERY = 0.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def eager(config, folder) -> list[str]:
+    """The same command, with a checkpoint after every update instead of every minute."""
+    arguments = command(config, folder)
+    return [sys.executable, "-c", EAGER, *arguments[3:]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_runs_end_with_the_same_bits(tiny, tmp_path, method):
+    """SIGKILL at random moments, then the same command again, until it is done."""
+    config = tiny(method=method, env_steps=6000)
+    subprocess.run(command(config, tmp_path / "whole"), check=True, capture_output=True)
+    rng = np.random.default_rng(0)
+    folder, kills = tmp_path / "killed", 0
+    for _ in range(60):
+        process = subprocess.Popen(eager(config, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # importing torch takes seconds: count from the moment the run shows itself
+        before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.glob("*.csv"))
+        while process.poll() is None and sorted((p.name, p.stat().st_mtime_ns) for p in folder.glob("*.csv")) == before:
+            time.sleep(0.02)
+        try:
+            process.wait(rng.uniform(0.0, 0.6) if kills < 5 else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if (folder / "done.json").exists():
+            break
+    assert kills >= 3
+    same_records(tmp_path / "whole", folder)
+
+
+@pytest.mark.slow
+def test_sigterm_writes_a_checkpoint(tiny, tmp_path):
+    config = tiny(env_steps=40_000)
+    folder = tmp_path / "run"
+    process = subprocess.Popen(command(config, folder), stdout=subprocess.PIPE, text=True)
+    while not (folder / "metrics.csv").exists():
+        time.sleep(0.05)
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "the same command continues" in out
+    state = load_checkpoint(folder / "checkpoint", "cpu")
+    assert state is not None
+    assert 0 < state["collector"]["env_steps"] < 40_000
+
+
+def test_divergence_is_a_result(tiny, tmp_path):
+    config = tiny(settings={"learning_rate": 1e30, "max_grad_norm": None, "target_kl": None})
+    done = train(config, tmp_path / "run")
+    assert done["status"] == "failed"
+    assert "at step" in done["reason"] or "not finite" in done["reason"]
+    assert read(tmp_path / "run/curve.csv")
+
+
+def test_finished_run_is_left_alone(tiny, tmp_path):
+    first = train(tiny(), tmp_path / "run")
+    stamp = (tmp_path / "run/curve.csv").stat().st_mtime_ns
+    assert train(tiny(), tmp_path / "run") == first
+    assert (tmp_path / "run/curve.csv").stat().st_mtime_ns == stamp
+
+
+def test_another_run_in_the_folder_is_refused(tiny, tmp_path):
+    train(tiny(), tmp_path / "run")
+    with pytest.raises(DataError, match=r"holds another run \(settings.clip is 0.2 there, 0.3 now\)"):
+        train(tiny(settings={"clip": 0.3}), tmp_path / "run")
+
+
+def test_another_machine_is_refused_unless_allowed(tiny, tmp_path, monkeypatch):
+    config = tiny(env_steps=1000)
+    train(config, tmp_path / "run")
+    (tmp_path / "run/done.json").unlink()
+    path = tmp_path / "run/config.yaml"
+    recorded = yaml.safe_load(path.read_text())
+    recorded["provenance"]["hardware"]["cpu"] = "Another CPU"
+    path.write_text(yaml.safe_dump(recorded))
+    with pytest.raises(DataError, match=r"was started elsewhere .*Another CPU.* --allow-hardware-change"):
+        train(config, tmp_path / "run")
+    train(config, tmp_path / "run", allow_hardware_change=True)
+    assert yaml.safe_load(path.read_text())["provenance"]["hardware_changes"][0]["changes"]
+
+
+def test_from_scratch_starts_from_random_weights(tiny, tmp_path):
+    config = resolve(tiny(from_scratch=True))
+    policy = base_policy(config, get_task(config.task)).policy
+    cloned = base_policy(resolve(tiny()), get_task(config.task)).policy
+    other = base_policy(resolve(tiny(from_scratch=True, seed=1)), get_task(config.task)).policy
+    key = "network.trunk.input.weight"
+    assert not torch.equal(policy.state_dict()[key], cloned.state_dict()[key])
+    assert not torch.equal(policy.state_dict()[key], other.state_dict()[key])
+    assert train(config, tmp_path / "run")["status"] == "done"
+
+
+def test_base_of_the_users_own(tiny, tmp_path):
+    config = resolve(tiny())
+    from methods.policy.checkpoint import save_policy
+
+    base = base_policy(config, get_task(config.task))
+    arrays = base.normaliser.arrays() | {"probes": base.probes, "demo_mean_return": np.array([1.0], np.float32)}
+    path = tmp_path / "mine.safetensors"
+    save_policy(path, base.policy, arrays, {})
+    again = base_policy(resolve(tiny(base=str(path))), get_task(config.task))
+    assert torch.equal(again.policy.network.trunk.input.weight, base.policy.network.trunk.input.weight)
+    assert again.demo_mean_return == 1.0
+
+
+def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path):
+    for number in range(2):
+        save_checkpoint(tmp_path, {"x": torch.tensor(number), "env": {"rng": 2**100, "a": np.arange(3)}})
+    latest = tmp_path / "latest.pt"
+    latest.write_bytes(latest.read_bytes()[:300])
+    state = load_checkpoint(tmp_path, "cpu")
+    assert state["x"].item() == 0
+    assert state["env"]["rng"] == 2**100
+    (tmp_path / "previous.pt").unlink()
+    assert load_checkpoint(tmp_path, "cpu") is None
