@@ -46,12 +46,8 @@ def figures(argv: list[str]) -> int:
             print(f"warning: {warning}", file=sys.stderr)
         write(records, sources, out)
         counts = records.runs["status"].value_counts()
-        fates = ", ".join(
-            f"{counts[status]} {status}" for status in ("done", "failed", "unfinished") if status in counts
-        )
-        print(
-            f"{', '.join(map(str, sources))}: {len(records.runs)} run{'s' * (len(records.runs) > 1)} ({fates}) -> {out}"
-        )
+        fates = ", ".join(f"{counts[fate]} {fate}" for fate in ("done", "failed", "unfinished") if fate in counts)
+        print(f"{', '.join(map(str, sources))}: runs: {fates}; drawn in {out}")
         print(f"Look next at {out / 'summary.md'} (the table) and {out / 'sample_efficiency.png'}.")
     return code
 

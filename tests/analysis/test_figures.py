@@ -137,7 +137,7 @@ def test_an_experiment_that_only_failed_is_listed(tmp_path):
 def test_the_command(sweep, capsys):
     assert figures([str(sweep)]) == 0
     said = capsys.readouterr()
-    assert "24 runs (23 done, 1 failed)" in said.out
+    assert "runs: 23 done, 1 failed" in said.out
     assert str(sweep / "figures" / "summary.md") in said.out
     assert said.err == ""
     assert sorted(path.name for path in (sweep / "figures").iterdir()) == sorted(FILES)
