@@ -66,7 +66,7 @@ class Slot:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Play the episode again up to where it was: exact for every environment that its seed and actions determine."""
+        """Play the episode again up to where it was: exact where seed and actions determine the environment."""
         self.start(state["seed"], state["episode"])
         for action in np.asarray(state["actions"], np.float32):
             obs, *_ = self.env.step(action)
@@ -85,7 +85,7 @@ def work(connection: Connection, env_id: str, count: int, autoreset: bool) -> No
             return
         try:
             extra = (autoreset,) if name == "step" else ()
-            answer = [getattr(slot, name)(*given, *extra) for slot, given in zip(slots, arguments, strict=True)]
+            answer: Any = [getattr(slot, name)(*given, *extra) for slot, given in zip(slots, arguments, strict=True)]
         except Exception as error:  # whatever a foreign environment raises
             answer = f"{type(error).__name__}: {error}"
         connection.send(answer)
