@@ -34,8 +34,9 @@ test: $(SETUP)  ## the tests, without the slow ones
 test-slow: $(SETUP)  ## the slow tests
 	$(PYTEST) -n 2 -m slow
 
-bench: $(SETUP)  ## time the simulator, sampling and updates; numbers go to benchmarks.json
-	$(PYTEST) tests/bench --benchmark-enable --benchmark-only --benchmark-json benchmarks.json
+bench: $(SETUP)  ## time the simulator, sampling and updates; numbers go to .benchmarks/latest.json
+	@mkdir -p .benchmarks
+	$(PYTEST) tests/bench --benchmark-enable --benchmark-only --benchmark-json .benchmarks/latest.json
 
 figures: $(SETUP)  ## draw every committed figure again from the records in results/
 	$(BIN)/dpft figures
