@@ -50,6 +50,8 @@ def test_what_is_drawn(sweep):
     (failed,) = lines(hopper, COLOURS["dppo"], ":")
     assert failed.get_xdata().tolist() == [0, 102]
     assert lines(walker, COLOURS["dppo"], ":") == []
+    survivors = max(lines(hopper, COLOURS["dppo"], "-"), key=lambda line: line.get_linewidth())
+    assert survivors.get_xdata()[-1] == 300  # the failed run, which ended at step 102, is not in the mean
 
 
 def test_five_seeds_are_a_mean_and_a_band_only(tmp_path):

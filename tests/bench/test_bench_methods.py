@@ -1,0 +1,83 @@
+"""Sampling, and one update of each method, at the reference's Hopper settings."""
+
+import time
+
+import pytest
+import torch
+
+from methods import get_method
+from methods.interface import Rollout, Spec
+from methods.policy.config import PolicyConfig
+from methods.policy.models import make_policy
+
+HOPPER = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
+REFERENCE_POLICY = PolicyConfig(hidden=(512, 512, 512))
+STEPS = 20
+# 40 environments x 500 decisions, batch 50,000 (DPPO counts a denoising step as a sample), 5 epochs
+ON_POLICY = {"num_envs": 40, "decisions_per_update": 500, "epochs": 5, "minibatches": 4, "target_kl": None}
+SETTINGS = {
+    "ncdpo": ON_POLICY | {"gradient_steps": 10},
+    "dppo": ON_POLICY,
+    "gaussian-ppo": ON_POLICY,
+    "dsrl-na": {"warmup": 2},
+    "dsrl-sac": {"warmup": 2},
+}
+
+
+def build(name: str, **changes):
+    torch.set_num_threads(1)
+    cls = get_method(name)
+    config = cls.Config(**SETTINGS[name] | changes).resolved(STEPS)
+    policy = make_policy(cls.fine_tunes, REFERENCE_POLICY, HOPPER, STEPS, 0)
+    return cls(policy, HOPPER, config, torch.Generator().manual_seed(0))
+
+
+def rollout_of(method) -> Rollout:
+    shape = method.decisions_per_update, method.config.num_envs
+    rng = torch.Generator().manual_seed(0)
+    obs = torch.rand(*shape, 11, generator=rng) * 2 - 1
+    decisions = [method.act(row) for row in obs]
+    chance = torch.rand(shape, generator=rng)
+    return Rollout(
+        obs=obs,
+        chunk=torch.stack([d.chunk for d in decisions]),
+        reward=torch.rand(shape, generator=rng),
+        executed=torch.full(shape, 4),
+        terminated=chance < 0.01,
+        truncated=chance > 0.995,
+        final_obs=torch.rand(*shape, 11, generator=rng) * 2 - 1,
+        memo={key: torch.stack([d.memo[key] for d in decisions]) for key in decisions[0].memo},
+    )
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_act(benchmark, name):
+    """One decision for 40 environments (DSRL: 4), K = 20."""
+    method = build(name)
+    obs = torch.rand(method.config.num_envs, 11)
+    benchmark(method.act, obs)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_update(benchmark, name):
+    """One whole update; seconds per (sample, differentiated denoising step, epoch) for the methods with a chain."""
+    method = build(name)
+    rollout = rollout_of(method)
+    method.update(rollout)  # DSRL's replay needs one, and allocations settle
+    started = time.perf_counter()
+    benchmark.pedantic(method.update, (rollout,), rounds=1, iterations=1)
+    seconds = time.perf_counter() - started
+    if name in ("ncdpo", "dppo"):
+        passes = rollout.reward.numel() * 10 * method.config.epochs
+        benchmark.extra_info["microseconds_per_sample_step_epoch"] = round(1e6 * seconds / passes, 3)
+
+
+@pytest.mark.parametrize("rows", [1_000, 100_000, 1_000_000])
+def test_replay_sampling(benchmark, rows):
+    """A batch of 256; the time must not grow with the number of rows."""
+    from methods.replay import Replay
+
+    replay = Replay(rows, torch.device("cpu"))
+    replay.add(obs=torch.zeros(rows, 11), chunk=torch.zeros(rows, 4, 3), reward=torch.zeros(rows))
+    rng = torch.Generator().manual_seed(0)
+    benchmark(replay.sample, (256,), rng)
