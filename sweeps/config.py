@@ -83,15 +83,15 @@ def config_model(method: str) -> type[RunConfig]:
     return create_model("RunConfig", __base__=RunConfig, method=(str, method), settings=(settings, settings()))
 
 
-def parse_config(data: dict[str, Any], where: str = "config") -> RunConfig:
-    """Validate plain data. Raises DataError: one line a problem, with the name that was meant."""
+def parse_config(data: dict[str, Any]) -> RunConfig:
+    """Validate plain data. Raises DataError: one line for all problems, with the names that were meant."""
     if not isinstance(data, dict):
-        raise DataError(f"{where}: expected fields and values, got {type(data).__name__}")
+        raise DataError(f"expected fields and values, got {type(data).__name__}")
     model = config_model(str(data.get("method", RunConfig.model_fields["method"].default)))
     try:
         config = model.model_validate(data)
     except ValidationError as error:
-        raise DataError("; ".join(f"{where}: {explain(problem, model)}" for problem in error.errors())) from None
+        raise DataError("; ".join(explain(problem, model) for problem in error.errors())) from None
     get_task(config.task)
     return config
 
@@ -118,25 +118,32 @@ def load_config(path: Path) -> RunConfig:
         raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
     if isinstance(data, dict):
         data.pop("provenance", None)
-    return parse_config(data or {}, str(path))
+    try:
+        return parse_config(data or {})
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
-def resolve(config: RunConfig) -> RunConfig:
-    """Fill in everything that depends on K, on the task, on the method and on this machine."""
-    import torch
-
+def complete(config: RunConfig) -> RunConfig:
+    """Fill in everything that depends on K, on the task and on the method. Raises DataError for what does not fit."""
     method, task = get_method(config.method), get_task(config.task)
     if config.from_scratch and not method.from_scratch:
         raise DataError(f"from_scratch: {config.method} steers a trained policy and cannot start from a random one")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise DataError(f"device {device}: this torch sees no GPU; use --device cpu, or install a CUDA build (README)")
     return config.model_copy(
         update={
-            "device": device,
             "base_seed": config.seed if config.base_seed == "same" else config.base_seed,
             "policy": config.policy.resolved(config.denoising_steps),
             "settings": config.settings.resolved(config.denoising_steps),
             "demos": config.demos.model_copy(update={"source": config.demos.source or task.demos}),
         }
     )
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Fill in what is missing, this machine's device included; config.yaml records the result."""
+    import torch
+
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise DataError(f"device {device}: this torch sees no GPU; use --device cpu, or install a CUDA build (README)")
+    return complete(config).model_copy(update={"device": device})

@@ -1,22 +1,24 @@
 """A grid of runs: a YAML file whose lists are axes."""
 
+import difflib
 import itertools
-import json
-from collections.abc import Iterator
+import math
+import re
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
+from pydantic import BaseModel
 
 from envs.task import DataError
-from sweeps.config import RunConfig, parse_config
+from sweeps.config import RunConfig, complete, config_model, parse_config
 from sweeps.listing import grid_files
 
 LIMIT = 1_000_000  # runs
 META = ("name", "caption", "overrides")
-# list-valued fields: a list of numbers is one value of theirs, a list of lists is an axis
-LISTS = ("policy.hidden", "policy.std_bounds")
+NAMED = ("task", "method", "denoising_steps", "seed")  # always part of a run's id
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Grid:
 def load_grid(name: str) -> Grid:
     """A grid by path or by the name of one that comes with the suite; every run is validated.
 
-    Raises DataError naming the file, the key and the run.
+    Raises DataError naming the file, the run and the key.
     """
     path = grid_files().get(name, Path(name))
     try:
@@ -39,50 +41,87 @@ def load_grid(name: str) -> Grid:
     except FileNotFoundError:
         raise DataError(f"no grid {name!r}: give a YAML file, or one of {', '.join(grid_files())}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read grid {path}: {str(error).splitlines()[0]}") from None
+        raise DataError(f"cannot read grid {path}: {' '.join(str(error).split())}") from None
+    try:
+        runs = expand(data)
+    except DataError as error:
+        raise DataError(f"grid {path}: {error}") from None
+    return Grid(str(data.get("name", path.stem)), str(data.get("caption", "")), text, runs)
+
+
+def expand(data: Any) -> dict[str, RunConfig]:
+    """Every run of a grid's data. Raises DataError for data that are no grid and for the first run that is wrong."""
     if not isinstance(data, dict) or not data:
-        raise DataError(f"grid {path} is empty: it needs fields of a run, lists being axes (see dpft sweep --help)")
+        raise DataError("it is empty: it needs fields of a run, lists being axes (see dpft sweep --help)")
+    for key in map(str, data):
+        if key.split(".")[0] not in (*META, *RunConfig.model_fields):
+            near = difflib.get_close_matches(key, [*META, *RunConfig.model_fields], 1)
+            raise DataError(
+                f"unknown field {key}: " + (f"did you mean {near[0]}?" if near else "see dpft train --help")
+            )
     overrides = data.get("overrides") or {}
     if not isinstance(overrides, dict) or not all(isinstance(value, dict) for value in overrides.values()):
-        raise DataError(f"grid {path}: overrides must map a method to fields and values")
-    fields = {key: value for key, value in _dotted(data).items() if key.split(".")[0] not in META}
-    return Grid(str(data.get("name", path.stem)), str(data.get("caption", "")), text, _runs(path, fields, overrides))
-
-
-def _runs(path: Path, fields: dict[str, Any], overrides: dict[str, dict[str, Any]]) -> dict[str, RunConfig]:
+        raise DataError("overrides must map a method to fields and values")
+    fields = _dotted({key: value for key, value in data.items() if key not in META})
+    asked = fields.get("method", RunConfig.model_fields["method"].default)
+    methods = [str(method) for method in (asked if isinstance(asked, list) else [asked])]
+    strangers = set(overrides) - set(methods)
+    if strangers:
+        raise DataError(f"overrides for {', '.join(map(str, strangers))}, which is not among its methods")
+    # an override replaces a field of its method, axis or not
+    parts = [fields | {"method": method} | _dotted(overrides.get(method, {})) for method in methods]
+    axes = [_axes(part) for part in parts]
+    count = sum(math.prod(map(len, axis.values())) for axis in axes)
+    if count > LIMIT:
+        raise DataError(f"{count:,} runs are more than {LIMIT:,}: split it")
+    if count == 0:
+        raise DataError("an axis is an empty list, so there is no run")
     runs: dict[str, RunConfig] = {}
-    methods = fields.get("method", RunConfig.model_fields["method"].default)
-    unknown = set(overrides) - set(methods if isinstance(methods, list) else [methods])
-    if unknown:
-        raise DataError(f"grid {path}: overrides for {', '.join(sorted(unknown))}, which is not among its methods")
-    for values in _points(path, fields):
-        values = {**values, **_dotted(overrides.get(values.get("method", methods), {}))}
-        varied = {key: values[key] for key in values if key in _axes(fields) and key not in NAMED}
-        config = parse_config(_nested(values), f"grid {path}, run {_plain(values)}")
-        name = run_id(config, varied)
-        if name in runs:
-            raise DataError(
-                f"grid {path}: two runs are the same ({name}): an axis repeats a value, or an override hides it"
-            )
-        runs[name] = config
+    for part, axis in zip(parts, axes, strict=True):
+        varied = [key for key in axis if key not in NAMED]
+        for point in itertools.product(*axis.values()):
+            values = part | dict(zip(axis, point, strict=True))
+            try:
+                config = parse_config(_nested(values))
+                complete(config)
+            except DataError as error:
+                where = ", ".join(f"{key} {values[key]}" for key in dict.fromkeys((*NAMED, *axis)) if key in values)
+                raise DataError(f"run with {where}: {error}") from None
+            name = run_id(config, varied)
+            if name in runs:
+                raise DataError(f"two runs are both {name}: an axis repeats a value")
+            runs[name] = config
     return runs
 
 
-NAMED = ("task", "method", "denoising_steps", "seed")
-
-
-def run_id(config: RunConfig, varied: dict[str, Any]) -> str:
+def run_id(config: RunConfig, varied: list[str]) -> str:
     """hopper-medium_ncdpo_K5_seed0, and every other varied field as _field=value."""
-    extra = "".join(f"_{key.split('.')[-1]}={_word(value)}" for key, value in varied.items())
-    return f"{config.task.replace('/', '-')}_{config.method}_K{config.denoising_steps}_seed{config.seed}{extra}"
+    parts = [config.task, config.method, f"K{config.denoising_steps}", f"seed{config.seed}"]
+    for key in varied:
+        value = reduce(getattr, key.split("."), config)
+        parts.append(f"{key.split('.')[-1]}={'-'.join(map(str, value)) if isinstance(value, tuple) else value}")
+    return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
 
-def _word(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value).replace("/", "-").replace(" ", "")
+def _axes(fields: dict[str, Any]) -> dict[str, list]:
+    """The lists among a method's fields; where a list is one value of a field, only a list of lists is an axis."""
+    model = config_model(fields["method"])
+    return {
+        key: value
+        for key, value in fields.items()
+        if isinstance(value, list) and (any(isinstance(item, list) for item in value) or not _takes_list(model, key))
+    }
 
 
-def _plain(values: dict[str, Any]) -> str:
-    return json.dumps({key: values[key] for key in NAMED if key in values})
+def _takes_list(model: type[BaseModel], key: str) -> bool:
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = model.model_fields[parent].annotation if parent in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return False  # parse_config says what is wrong with the name
+        model = inner
+    kind = model.model_fields[last].annotation if last in model.model_fields else None
+    return any(get_origin(option) is tuple for option in (kind, *get_args(kind)))
 
 
 def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -99,27 +138,7 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise DataError(f"{key} and {parent} exclude each other: give one of them")
         node[last] = value
     return tree
-
-
-def _axes(fields: dict[str, Any]) -> dict[str, list]:
-    return {
-        key: value
-        for key, value in fields.items()
-        if isinstance(value, list) and (key not in LISTS or any(isinstance(item, list) for item in value))
-    }
-
-
-def _points(path: Path, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    axes = _axes(fields)
-    count = 1
-    for key, values in axes.items():
-        if not values:
-            raise DataError(f"grid {path}: {key} is an empty list, so there is no run")
-        count *= len(values)
-    if count > LIMIT:
-        raise DataError(f"grid {path} has {count:,} runs, more than {LIMIT:,}: split it")
-    fixed = {key: value for key, value in fields.items() if key not in axes}
-    for point in itertools.product(*axes.values()):
-        yield fixed | dict(zip(axes, point, strict=True))

