@@ -15,6 +15,9 @@ from methods.interface import MethodConfig, Spec
 from methods.policy.config import PolicyConfig, PretrainConfig
 
 
+method_class = cache(get_method)  # looking for entry points takes milliseconds
+
+
 def whole(value: Any) -> Any:
     """1e6 and "1e6" are whole numbers to a person; anything else is left for pydantic to judge."""
     try:
@@ -79,7 +82,7 @@ class RunConfig(BaseModel):
 @cache
 def config_model(method: str) -> type[RunConfig]:
     """RunConfig whose settings are those of the method, defaults included."""
-    settings = get_method(method).Config
+    settings = method_class(method).Config
     return create_model("RunConfig", __base__=RunConfig, method=(str, method), settings=(settings, settings()))
 
 
@@ -126,7 +129,7 @@ def load_config(path: Path) -> RunConfig:
 
 def complete(config: RunConfig) -> RunConfig:
     """Fill in everything that depends on K, on the task and on the method. Raises DataError for what does not fit."""
-    method, task = get_method(config.method), get_task(config.task)
+    method, task = method_class(config.method), get_task(config.task)
     if config.from_scratch and not method.from_scratch:
         raise DataError(f"from_scratch: {config.method} steers a trained policy and cannot start from a random one")
     return config.model_copy(

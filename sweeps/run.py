@@ -228,6 +228,7 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
         return done
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # bits do not depend on it, time does
     stop = StopSignal()
     task = get_task(config.task)
     base = base_policy(config, task)
