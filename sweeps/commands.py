@@ -163,7 +163,7 @@ def sweep(argv: list[str]) -> int:
 
     from sweeps.engine_local import LocalEngine
     from sweeps.grid import load_grid
-    from sweeps.launch import Job, describe, failures, prepare
+    from sweeps.launch import Job, failures, prepare
     from sweeps.records import read_done
 
     grid = load_grid(options.grid)
@@ -172,8 +172,9 @@ def sweep(argv: list[str]) -> int:
         table = Table("run", "env steps", "state", title=f"{grid.name}: {len(grid.runs)} runs in {folder}")
         for name, config in grid.runs.items():
             done = read_done(folder / "runs" / name)
-            table.add_row(name, f"{config.env_steps:,}", done["status"] if done else describe(done))
+            table.add_row(name, f"{config.env_steps:,}", done["status"] if done else "to do")
         Console(width=None if sys.stdout.isatty() else 200).print(table)
+        print(f"nothing was started; next: dpft sweep {options.grid} --out {folder} --workers {options.workers}")
         return 0
     jobs, ended = prepare(grid, folder)
     print(f"{grid.name}: {len(jobs)} runs to do, {len(ended)} done before, {options.workers} at a time", flush=True)
@@ -189,7 +190,7 @@ def sweep(argv: list[str]) -> int:
     try:
         LocalEngine(options.workers, report).run(jobs)
     except KeyboardInterrupt:
-        print(f"stopped: every run wrote its checkpoint; the same command continues {folder}")
+        print(f"stopped: runs under way wrote their checkpoints; the same command continues {folder}")
         return 130
     failed = failures(grid, folder)
     for name, reason in failed.items():

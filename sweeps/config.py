@@ -15,7 +15,8 @@ from methods.interface import MethodConfig, Spec
 from methods.policy.config import PolicyConfig, PretrainConfig
 
 
-method_class = cache(get_method)  # looking for entry points takes milliseconds
+# looking for entry points, or making an environment to see its sizes, takes milliseconds
+method_class, task_spec = cache(get_method), cache(get_task)
 
 
 def whole(value: Any) -> Any:
@@ -75,7 +76,7 @@ class RunConfig(BaseModel):
     settings: MethodConfig  # the method's own
 
     def spec(self) -> Spec:
-        task = get_task(self.task)
+        task = task_spec(self.task)
         return Spec(task.obs_dim, task.action_dim, self.chunk, self.settings.gamma)
 
 
@@ -95,7 +96,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
         config = model.model_validate(data)
     except ValidationError as error:
         raise DataError("; ".join(explain(problem, model) for problem in error.errors())) from None
-    get_task(config.task)
+    task_spec(config.task)
     return config
 
 
@@ -129,7 +130,7 @@ def load_config(path: Path) -> RunConfig:
 
 def complete(config: RunConfig) -> RunConfig:
     """Fill in everything that depends on K, on the task and on the method. Raises DataError for what does not fit."""
-    method, task = method_class(config.method), get_task(config.task)
+    method, task = method_class(config.method), task_spec(config.task)
     if config.from_scratch and not method.from_scratch:
         raise DataError(f"from_scratch: {config.method} steers a trained policy and cannot start from a random one")
     return config.model_copy(

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from envs.task import DataError
 from sweeps.launch import Job
 
 
@@ -14,10 +15,13 @@ class LocalEngine:
     """At most `workers` runs at a time, each a process of its own with its output in run.log."""
 
     def __init__(self, workers: int, ended: Callable[[Job, int], None]) -> None:
+        if workers < 1:
+            raise DataError(f"--workers {workers}: at least one process is needed")
         self.workers, self.ended = workers, ended
 
     def run(self, jobs: list[Job]) -> None:
-        """On Ctrl-C or an error every child is asked to write its checkpoint and waited for."""
+        """On Ctrl-C, SIGTERM or an error every child is asked to write its checkpoint and waited for."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         waiting, running = list(jobs), dict[Job, subprocess.Popen]()
         try:
             while waiting or running:

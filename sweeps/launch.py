@@ -1,6 +1,5 @@
 """Launching a sweep: which runs are missing, in which folder, on which engine."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -63,7 +62,3 @@ def failures(grid: Grid, folder: Path) -> dict[str, str]:
             last = error.read_text().strip().splitlines()[-1:] if error.exists() else []
             found[name] = last[0] if last else f"did not end: see {run / 'run.log'}"
     return found
-
-
-def describe(done: dict | None) -> str:
-    return json.dumps(done) if done else "to do"

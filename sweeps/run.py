@@ -226,6 +226,7 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
     config = claim_folder(config, folder, allow_hardware_change)
     if done:
         return done
+    (folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # bits do not depend on it, time does
@@ -248,7 +249,6 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
         progress.close()
         run.records.close()
     outcome |= {"env_steps": run.env_steps, "wall_seconds": run.wall()}
-    (folder / "error.txt").unlink(missing_ok=True)
     records.write_done(folder, **outcome)
     for path in sorted((folder / "checkpoint").glob("*")):
         path.unlink()
@@ -265,7 +265,8 @@ def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -
         folder.mkdir(parents=True, exist_ok=True)
         task = get_task(config.task)
         scores = list(task.reference_scores) if task.reference_scores else None
-        facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores)
+        kind = get_method(config.method).fine_tunes
+        facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores, fine_tunes=kind)
         records.write_config(folder, config.model_dump(mode="json"), facts)
         return config
     recorded = yaml.safe_load(path.read_text())
