@@ -14,7 +14,6 @@ from methods import get_method
 from methods.interface import MethodConfig, Spec
 from methods.policy.config import PolicyConfig, PretrainConfig
 
-
 # looking for entry points, or making an environment to see its sizes, takes milliseconds
 method_class, task_spec = cache(get_method), cache(get_task)
 
