@@ -229,7 +229,7 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
     (folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # bits do not depend on it, time does
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, not bits
     stop = StopSignal()
     task = get_task(config.task)
     base = base_policy(config, task)
