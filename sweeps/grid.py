@@ -52,7 +52,7 @@ def load_grid(name: str) -> Grid:
 def expand(data: Any) -> dict[str, RunConfig]:
     """Every run of a grid's data. Raises DataError for data that are no grid and for the first run that is wrong."""
     if not isinstance(data, dict) or not data:
-        raise DataError("it is empty: it needs fields of a run, lists being axes (see dpft sweep --help)")
+        raise DataError("there are no fields in it: it needs those of a run, lists being axes (see dpft sweep --help)")
     for key in map(str, data):
         if key.split(".")[0] not in (*META, *RunConfig.model_fields):
             near = difflib.get_close_matches(key, [*META, *RunConfig.model_fields], 1)
