@@ -40,7 +40,7 @@ class DPPOConfig(SamplingConfig, PPOConfig):
 
 
 class DPPO(PPO):
-    """The first steps run by the frozen base; each of the last K' is a Gaussian whose mean is fine-tuned."""
+    """DPPO: each of the last K' denoising steps is an action of PPO; the first steps stay with the frozen base."""
 
     Config = DPPOConfig
     config: DPPOConfig

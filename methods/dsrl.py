@@ -216,7 +216,7 @@ class DSRL(Method):
 
 
 class DSRLSAC(DSRL):
-    """Critics of the observation and the noise."""
+    """DSRL-SAC: steer a frozen diffusion policy by its initial noise; critics of observation and noise."""
 
     Config = DSRLConfig
 
@@ -231,7 +231,7 @@ class DSRLSAC(DSRL):
 
 
 class DSRLNA(DSRL):
-    """Noise aliasing: TD on decoded chunks; what the critic knows of them is distilled into a critic of noise."""
+    """DSRL-NA: steer by the initial noise; a critic of decoded chunks, distilled into a critic of noise."""
 
     Config = DSRLNAConfig
     config: DSRLNAConfig

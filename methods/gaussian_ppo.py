@@ -24,7 +24,7 @@ class GaussianPPOConfig(PPOConfig):
 
 
 class GaussianPPO(PPO):
-    """PPO on a Gaussian over whole chunks."""
+    """Gaussian PPO: PPO on a Gaussian over whole chunks, the baseline without diffusion."""
 
     Config = GaussianPPOConfig
     config: GaussianPPOConfig

@@ -31,7 +31,7 @@ class NCDPOConfig(SamplingConfig, PPOConfig):
 
 
 class NCDPO(PPO):
-    """The noise of the chain is drawn at the decision and stored; given it, the chunk is one Gaussian."""
+    """NCDPO: PPO on the final chunk, given the stored chain noise; gradients run through all denoising steps."""
 
     Config = NCDPOConfig
     config: NCDPOConfig
