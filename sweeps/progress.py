@@ -55,9 +55,11 @@ class RunProgress:
         self.last = f"return {mean:.0f}"
         self.steps(env_steps)
         if not self.bar:
-            left = (self.total - env_steps) / self.rate if self.rate > 0 else float("nan")
-            steps = f"{env_steps:>9} / {self.total} steps"
-            print(f"{steps}  {self.last:<14} {self.rate:6.0f} steps/s  {left / 60:5.1f} min left", flush=True)
+            line = f"{env_steps:>9} / {self.total} steps  {self.last}"
+            if env_steps > self.first:
+                left = max(0.0, (self.total - env_steps) / self.rate)
+                line += f"  {self.rate:.0f} steps/s  {left / 60:.1f} min left"
+            print(line, flush=True)
 
     def close(self) -> None:
         if self.bar:

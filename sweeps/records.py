@@ -130,18 +130,20 @@ class Records:
 
     def _scalars(self, step: int, scalars: dict[str, float | None]) -> None:
         # TensorBoard's own writer: torch's costs a second of imports
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        def event(**content: Any) -> Event:
+            return Event(wall_time=datetime.datetime.now().timestamp(), step=step, **content)
+
         if self._tensorboard is None:
             self._tensorboard = EventFileWriter(str(self.folder / "tensorboard"))
-        values = [
-            Summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items() if v is not None and math.isfinite(v)
-        ]
-        self._tensorboard.add_event(
-            Event(wall_time=datetime.datetime.now().timestamp(), step=step, summary=Summary(value=values))
-        )
+            # what an interrupted process wrote from this step on is superseded
+            self._tensorboard.add_event(event(session_log=SessionLog(status=SessionLog.START)))
+        finite = {tag: value for tag, value in scalars.items() if value is not None and math.isfinite(value)}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in finite.items()]
+        self._tensorboard.add_event(event(summary=Summary(value=values)))
 
     def close(self) -> None:
         if self._tensorboard is not None:
