@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from envs.task import DataError
 from sweeps.launch import Job
+from sweeps.stop import StopSignal
 
 
 class LocalEngine:
@@ -21,20 +22,22 @@ class LocalEngine:
 
     def run(self, jobs: list[Job]) -> None:
         """On Ctrl-C, SIGTERM or an error every child is asked to write its checkpoint and waited for."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        waiting, running = list(jobs), dict[Job, subprocess.Popen]()
+        waiting, running, stop = list(jobs), dict[Job, subprocess.Popen](), StopSignal()
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
                     job = waiting.pop(0)
                     running[job] = start(job)
                 time.sleep(0.2)
+                if stop.asked:
+                    raise KeyboardInterrupt
                 for job, process in list(running.items()):
                     code = process.poll()
                     if code is not None:
                         del running[job]
                         self.ended(job, code)
         finally:
+            stop.restore()  # a second Ctrl-C ends the waiting
             for process in running.values():
                 process.send_signal(signal.SIGTERM)
             for process in running.values():

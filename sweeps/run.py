@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from sweeps.collect import Collector, Diverged
 from sweeps.config import RunConfig, resolve
 from sweeps.evaluate import Evaluator
 from sweeps.progress import RunProgress
+from sweeps.stop import StopSignal
 
 CHECKPOINT_EVERY = 60.0  # seconds
 METRICS_EVERY = 5000  # environment steps between two rows of metrics.csv, at least
@@ -63,7 +63,7 @@ class Run:
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def train(self, progress: RunProgress, stop: "StopSignal") -> None:
+    def train(self, progress: RunProgress, stop: StopSignal) -> None:
         """Raises Diverged where something is not finite, Stopped after a checkpoint on SIGTERM or Ctrl-C."""
         saved = time.monotonic()
         while self.env_steps < self.config.env_steps:
@@ -205,18 +205,6 @@ def make_method(config: RunConfig, policy: DiffusionPolicy | GaussianPolicy) -> 
     return get_method(config.method)(policy.to(config.device), config.spec(), config.settings, rng)
 
 
-class StopSignal:
-    """Notes SIGTERM and Ctrl-C, so that the loop can write a checkpoint first."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-
-
 def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) -> dict[str, Any]:
     """Run to the end, from wherever an earlier process got; returns the contents of done.json.
 
@@ -230,7 +218,8 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, not bits
-    stop = StopSignal()
+    # until the loop begins there is nothing to save, but a cache that is being filled has to be let go
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     task = get_task(config.task)
     base = base_policy(config, task)
     add_facts(folder, base)
@@ -240,12 +229,14 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
         f"{config.task} {config.method} K={config.denoising_steps} seed {config.seed}", config.env_steps, run.env_steps
     )
     outcome: dict[str, Any] = {"status": "done", "reason": None}
+    stop = StopSignal()
     try:
         run.train(progress, stop)
         run.finish()
     except Diverged as failure:
         outcome = {"status": "failed", "reason": str(failure)}
     finally:
+        stop.restore()
         progress.close()
         run.records.close()
     outcome |= {"env_steps": run.env_steps, "wall_seconds": run.wall()}

@@ -38,7 +38,7 @@ def test_a_list_is_one_value_where_the_field_takes_a_list():
     assert config.settings.std_bounds == (0.05, 0.5)
     runs = expand({"policy.hidden": [[64, 64, 64], [32]], "settings.std_bounds": [[0.05, 0.5]]})
     assert [config.policy.hidden for config in runs.values()] == [(64, 64, 64), (32,)]
-    assert list(runs)[0].endswith("_hidden=64-64-64_std_bounds=0.05-0.5")
+    assert next(iter(runs)).endswith("_hidden=64-64-64_std_bounds=0.05-0.5")
 
 
 def test_overrides_belong_to_their_method():
@@ -97,8 +97,8 @@ def test_an_override_replaces_an_axis_or_adds_one():
         ({"overrides": {"ncdpo": {"settings.clipp": 1}}}, "unknown field settings.clipp: did you mean clip"),
         ({"method": ["dppo", "dsrl-na"], "from_scratch": True}, "method dsrl-na.* cannot start from a random one"),
         (
-            {"denoising_steps": [10, 5], "settings.sampler": "ddim", "settings.sampler_steps": 8},
-            "denoising_steps 5.*sampler_steps is 8",
+            {"denoising_steps": [10, 5], "settings": {"sampler": "ddim", "sampler_steps": 8}},
+            "steps 5.*sampler_steps is 8",
         ),
     ],
     ids=lambda value: str(value)[:60],
@@ -123,7 +123,7 @@ def test_files_that_cannot_be_read(tmp_path):
         load_grid(str(path))
     with pytest.raises(DataError, match="cannot read grid"):
         load_grid(str(tmp_path))
-    with pytest.raises(DataError, match="no grid 'quikstart': give a YAML file, or one of .*quickstart"):
+    with pytest.raises(DataError, match=r"no grid 'quikstart': give a YAML file, or one of .*quickstart"):
         load_grid("quikstart")
 
 
