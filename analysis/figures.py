@@ -112,9 +112,12 @@ def sample_efficiency(records: Records) -> Figure:
     look = looks(records)
     with style():
         caption = textwrap.wrap(sample_efficiency_caption(records), CAPTION_WIDTH * columns)
-        handles = [Line2D([], [], label=name, **kind) for name, kind in look.items()] + _legend_of_kinds(records)
-        across = max(1, LEGEND_WIDTH * columns // (7 + max(len(str(handle.get_label())) for handle in handles)))
-        below = -(-len(handles) // across)
+        width = LEGEND_WIDTH * columns
+        samples = [Line2D([], [], label=textwrap.fill(name, width - 7), **kind) for name, kind in look.items()]
+        handles = samples + _legend_of_kinds(records)
+        labels = [str(handle.get_label()).splitlines() for handle in handles]
+        across = max(1, width // (7 + max(len(line) for lines in labels for line in lines)))
+        below = -(-sum(map(len, labels)) // across)
         size = (PANEL[0] * columns, PANEL[1] * rows + 0.155 * below + 0.105 * len(caption))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
