@@ -3,7 +3,7 @@
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from envs.task import DataError, TaskSpec
+from envs.task import DataError, TaskSpec, first_line
 
 if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
@@ -44,7 +44,7 @@ def get_task(name: str) -> TaskSpec:
     try:
         env = gym.make(name)
     except Exception as error:  # an environment may need a package that is not there
-        raise DataError(f"Gymnasium cannot make {name!r}: {str(error).splitlines()[0]}") from None
+        raise DataError(f"Gymnasium cannot make {name!r}: {first_line(error)}") from None
     obs: Any = env.observation_space
     action: Any = env.action_space
     env.close()

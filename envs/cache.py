@@ -73,7 +73,11 @@ def build_once(path: Path, build: Callable[[Path], None]) -> Path:
                     build(temporary)
                     if temporary.is_dir():
                         shutil.copymode(path.parent, temporary)
-                    os.replace(temporary, path)
+                    try:
+                        os.replace(temporary, path)
+                    except OSError:  # a folder is there already: we were thought dead and somebody else built it
+                        if not path.exists():
+                            raise
         finally:
             claim.release()
     return path

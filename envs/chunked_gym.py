@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from envs.chunked import Array, ChunkedVectorEnv
-from envs.task import DataError, TaskSpec
+from envs.task import DataError, TaskSpec, first_line
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -87,7 +87,7 @@ def work(connection: Connection, env_id: str, count: int, autoreset: bool) -> No
             extra = (autoreset,) if name == "step" else ()
             answer: Any = [getattr(slot, name)(*given, *extra) for slot, given in zip(slots, arguments, strict=True)]
         except Exception as error:  # whatever a foreign environment raises
-            answer = f"{type(error).__name__}: {error}"
+            answer = f"{type(error).__name__}: {first_line(error)}"
         connection.send(answer)
 
 

@@ -89,11 +89,15 @@ def make_demonstrations(
     obs: Array,
     actions: Array,
     lengths: Array,
-    returns: Array | None,
+    rewards: Array | None,
     normaliser: Normaliser | None = None,
 ) -> Demonstrations:
-    """Check what a reader found and put it together. Raises DataError saying what does not fit."""
-    obs, actions, lengths = np.asarray(obs, np.float32), np.asarray(actions, np.float32), np.asarray(lengths, np.int64)
+    """Check what a reader found, obs [N, O], actions [N, A], lengths [E], rewards [N], and put it together.
+
+    Raises DataError saying what does not fit.
+    """
+    obs, actions = numbers(source, "observations", obs), numbers(source, "actions", actions)
+    lengths = numbers(source, "episode lengths", lengths).ravel()
     for what, array, width in (("observations", obs, task.obs_dim), ("actions", actions, task.action_dim)):
         if array.ndim != 2 or array.shape[1] != width:
             raise DataError(f"{source}: {what} have shape {array.shape}, but {task.env_id} needs [steps, {width}]")
@@ -101,14 +105,31 @@ def make_demonstrations(
             raise DataError(
                 f"{source}: {what} hold a value that is not finite at step {np.argmin(np.isfinite(array).all(1))}"
             )
-    if len(obs) != len(actions) or lengths.sum() != len(obs) or (lengths < 1).any():
+    whole = (lengths >= 1) & (lengths == np.floor(lengths))
+    if len(obs) != len(actions) or lengths.sum() != len(obs) or not whole.all():
         raise DataError(
             f"{source}: {len(obs)} observations, {len(actions)} actions "
-            f"and episodes of {lengths.sum()} steps in all do not add up"
+            f"and episodes of {lengths.sum():.0f} steps in all do not add up"
         )
     if not len(obs):
         raise DataError(f"{source}: there is no complete episode in it")
+    lengths = lengths.astype(np.int64)
+    returns = None
+    if rewards is not None:
+        rewards = numbers(source, "rewards", rewards).ravel()
+        if len(rewards) != len(obs) or not np.isfinite(rewards).all():
+            raise DataError(f"{source}: rewards must be {len(obs)} finite numbers, one a step")
+        returns = np.add.reduceat(rewards, np.cumsum(lengths) - lengths)
+    obs, actions = obs.astype(np.float32), actions.astype(np.float32)
     return Demonstrations(obs, actions, lengths, returns, normaliser or Normaliser.of(obs, actions), source)
+
+
+def numbers(source: str, what: str, values: Array) -> Array:
+    """The values as float64. Raises DataError where they are something else, such as text."""
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{source}: {what} are not an array of numbers") from None
 
 
 def load_demos(source: str, task: TaskSpec, steps: int = 200_000, seed: int = 0, threads: int = 1) -> Demonstrations:
@@ -138,4 +159,8 @@ def load_demos(source: str, task: TaskSpec, steps: int = 200_000, seed: int = 0,
         return readers.read_d4rl_file(path, task)
     if path.suffix == ".npz" or (path / "train.npz").exists():
         return readers.read_dppo(path, task)
+    if path.is_file():
+        raise DataError(
+            f"{source} is no format known here: D4RL's .hdf5, DPPO's .npz, or the folder of a Minari dataset"
+        )
     return readers.read_minari(source, task)

@@ -7,6 +7,12 @@ class DataError(Exception):
     """Bad user input (an unknown task, a foreign or truncated file); the message is the one line a user sees."""
 
 
+def first_line(error: BaseException) -> str:
+    """What somebody else's exception says, short enough for a DataError."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """One task. Sizes are those of the flat observation and action vectors."""

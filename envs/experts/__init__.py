@@ -52,12 +52,15 @@ def load_expert(name: str) -> Expert:
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         known = sorted(p.stem for p in Path(__file__).parent.glob("*.safetensors"))
         raise DataError(
             f"no expert {name!r} ({error}): there are {', '.join(known)}, or make one with dpft train-expert"
         ) from None
+    missing = [key for key in ("layers.0.weight", "std", "obs_mean", "obs_std") if key not in tensors]
+    if missing:
+        raise DataError(f"{path} is not an expert: it has no {', '.join(missing)} (found {', '.join(tensors)})")
     count = sum(key.endswith(".weight") for key in tensors)
     weights = [(tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(count)]
     return Expert(weights, tensors["std"], tensors["obs_mean"], tensors["obs_std"], metadata)
@@ -80,6 +83,11 @@ def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, thread
     Every slot plays whole episodes one after the other and stops at the first one that ends beyond its share of the
     steps. That last episode is kept whatever its length, so that long ones are not lost more often than short ones.
     """
+    if (expert.obs_mean.size, expert.std.size) != (task.obs_dim, task.action_dim):
+        raise DataError(
+            f"this expert is for {expert.obs_mean.size} observations and {expert.std.size} actions, "
+            f"but {task.env_id} has {task.obs_dim} and {task.action_dim}"
+        )
     env = make_vec(task, SLOTS, 1, threads, AutoresetMode.SAME_STEP)
     rng = np.random.default_rng([seed, 1])
     obs, _ = env.reset(seed=int(np.random.default_rng([seed, 0]).integers(2**31)))
