@@ -74,17 +74,18 @@ def train_expert(task: TaskSpec, target: float, seed: int, max_steps: int, threa
     env = make_vec(task, SETTINGS.num_envs, 1, threads)
     collector = Collector(env, method, scale, [seed + i for i in range(SETTINGS.num_envs)])
     best: tuple[float, Expert, float] | None = None
+    observed = float("-inf")
     while collector.env_steps < max_steps:
         rollout = collector.collect()
         method.update(rollout)
-        observed = collector.take_training_return()
+        observed = collector.take_training_return() or observed  # none where no episode ended
         # scaled with the statistics that acting used: they change only between updates
         raw = rollout.obs.flatten(0, 1).numpy() * scale.std + scale.mean
         scale.update(raw)
         if method.updates % 20 == 0:
-            print(f"{collector.env_steps:>9} steps: training return {observed or float('nan'):.0f}", flush=True)
+            print(f"{collector.env_steps:>9} steps: training return {observed:.0f}", flush=True)
         # the rise through "medium" is steep, but judging costs ten times as much as an update
-        if observed is None or observed < 0.7 * target or method.updates % JUDGE_EVERY:
+        if observed < 0.7 * target or method.updates % JUDGE_EVERY:
             continue
         expert = freeze(method, scale, {})
         returns = [e["rewards"].sum() for e in rollout_expert(expert, task, 40, seed + 10_000, threads)]

@@ -1,4 +1,4 @@
-"""The batch engine against bare physics and against Gymnasium's vector environment: environment steps per CPU second."""
+"""The batch engine against bare physics and Gymnasium's vector environment: environment steps per CPU second."""
 
 import time
 
