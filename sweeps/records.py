@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
+GROWING = ("curve.csv", "episodes.csv", "metrics.csv")
 EPISODES = ["env_steps", "seed", "return", "length", "ended"]
 
 
@@ -92,18 +93,18 @@ class Records:
 
     def start(self, lengths: dict[str, int]) -> None:
         """Cut the csv files to the lengths that a checkpoint remembers; none of them to start anew."""
-        for path in self.folder.glob("*.csv"):
-            if path.name not in lengths:
-                path.unlink()
-        for name, length in lengths.items():
-            os.truncate(self.folder / name, length)
+        for name in GROWING:
+            if name in lengths:
+                os.truncate(self.folder / name, lengths[name])
+            else:
+                (self.folder / name).unlink(missing_ok=True)
         metrics = self.folder / "metrics.csv"
         if metrics.exists():
             with metrics.open() as file:
                 self.columns = next(csv.reader(file))
 
     def lengths(self) -> dict[str, int]:
-        return {path.name: path.stat().st_size for path in sorted(self.folder.glob("*.csv"))}
+        return {name: (self.folder / name).stat().st_size for name in GROWING if (self.folder / name).exists()}
 
     def curve(self, row: dict[str, Any]) -> None:
         self._append("curve.csv", CURVE, [row])

@@ -249,9 +249,9 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
 
 
 def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -> RunConfig:
-    """Write config.yaml on the first start; afterwards check that it is the same run on the same kind of machine."""
+    """Write config.yaml until there are records; then check that it is the same run on the same kind of machine."""
     path = folder / "config.yaml"
-    if not path.exists():
+    if not path.exists() or not ((folder / "curve.csv").exists() or records.read_done(folder)):
         config = resolve(config)
         folder.mkdir(parents=True, exist_ok=True)
         task = get_task(config.task)
