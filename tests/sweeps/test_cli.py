@@ -1,0 +1,212 @@
+"""The console command: help, mistakes, exit codes, and what each verb leaves behind."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from envs import TASKS
+from methods import METHODS, get_method
+from sweeps import run as run_module
+from sweeps.cli import VERBS, main
+from sweeps.commands import parse_run
+from sweeps.config import config_model
+from sweeps.listing import grid_files
+
+TINY = [
+    *("--env-steps", "400", "--eval-every", "200", "--eval-episodes", "2", "--denoising-steps", "2"),
+    *("--policy.hidden", "8", "--pretrain.steps", "10", "--demos.steps", "500"),
+    *("--settings.num-envs", "2", "--settings.decisions-per-update", "20", "--settings.critic-hidden", "8"),
+]
+
+
+def call(*arguments: str) -> int:
+    """The exit code, however the command ends."""
+    try:
+        return main(list(arguments))
+    except SystemExit as ended:  # argparse and tyro
+        return int(ended.code or 0)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example(verb, capsys):
+    assert call(verb, "--help") == 0
+    assert f"dpft {verb}" in capsys.readouterr().out.split("example", 1)[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_help_of_train_shows_every_field_of_the_method(method, capsys):
+    assert call("train", "--method", method, "--help") == 0
+    out = capsys.readouterr().out
+    for name in get_method(method).Config.model_fields:
+        assert f"--settings.{name.replace('_', '-')}" in out
+    for name in config_model(method).model_fields.keys() - {"settings", "policy", "pretrain", "demos"}:
+        assert f"--{name.replace('_', '-')}" in out
+
+
+def test_lists_have_a_line_each(capsys):
+    assert call("methods") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} >= set(METHODS)
+    assert all(len(line.split()) > 3 for line in lines)
+    assert call("tasks") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[:-1]] == list(TASKS)
+    assert call("grids") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(grid_files())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["grids"], ["tasks"], ["methods"], ["sweep", "--help"]], ids=str)
+def test_quick_commands_import_nothing_large(arguments):
+    code = (
+        "import sys\nfrom sweeps.cli import main\n"
+        f"try:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
+        "print('LARGE', {'torch', 'pandas', 'matplotlib', 'minari', 'mujoco', 'gymnasium'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] in ("LARGE set()", "LARGE {'torch'}" if arguments[0] == "sweep" else "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "dpft trian: unknown verb 'trian': did you mean train?"),
+        (["train", "--seed", "1"], "dpft train: train needs --out DIR"),
+        (["train", "--out", "{tmp}/x", "--method", "ncpdo"], "unknown method 'ncpdo': did you mean ncdpo?"),
+        (["train", "--out", "{tmp}/x", "--task", "hoper-medium"], "did you mean hopper-medium?"),
+        (["train", "--out", "{tmp}/x", "--task", "Pendulum-v1"], "has no demonstrations of its own: name some with"),
+        (["train", "--out", "{tmp}/x", "--base", "{tmp}/no.safetensors"], "no.safetensors"),
+        (["train", "--out", "{tmp}/x", "--config", "{tmp}/no.yaml"], "cannot read"),
+        (["eval", "{tmp}"], "is no run: it has no config.yaml"),
+        (["publish", "{tmp}"], "is no sweep: it has no grid.yaml"),
+        (["demos", "hoper-medium"], "did you mean hopper-medium?"),
+        (["demos", "hopper-medium", "--source", "{tmp}/no.hdf5"], "no.hdf5"),
+        (["sweep", "quikstart"], "no grid 'quikstart'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_code_2(arguments, words, tmp_path, capsys):
+    assert call(*(argument.format(tmp=tmp_path) for argument in arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"dpft {arguments[0]}: ")
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--sede", "3"], ["--sede", "--seed"]),
+        (["--settings.learnin-rate", "1"], ["--settings.learnin-rate", "--settings.learning-rate"]),
+        (["--seed", "three"], ["--seed", "'three'"]),
+        (["--env-steps", "1.5"], ["--env-steps", "'1.5'"]),
+        (["--denoising-steps", "101"], ["denoising_steps", "less than or equal to 100"]),
+        (["--settings.clip", "-1"], ["clip", "greater than 0"]),
+    ],
+    ids=str,
+)
+def test_a_misspelt_or_mistyped_flag_is_named(flags, words, tmp_path, capsys):
+    assert call("train", "--out", str(tmp_path / "x"), *flags) == 2
+    err = capsys.readouterr().err
+    assert all(word in err for word in words)
+    assert not (tmp_path / "x").exists()
+
+
+def test_flags_win_over_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    data = {"method": "dppo", "seed": 4, "env_steps": 5000, "settings": {"clip": 0.05, "epochs": 3}}
+    path.write_text(yaml.safe_dump(data))
+    flags = ["--config", str(path), "--env-steps", "1e6", "--settings.epochs", "7"]
+    config = parse_run(flags, "train", "")
+    assert (config.method, config.seed, config.env_steps) == ("dppo", 4, 1_000_000)
+    assert (config.settings.clip, config.settings.epochs) == (0.05, 7)
+    other = parse_run([*flags[:4], "--method", "ncdpo"], "train", "")
+    assert (other.method, other.seed, other.env_steps) == ("ncdpo", 4, 1_000_000)
+    assert other.settings == get_method("ncdpo").Config(), "settings of one method are not those of another"
+
+
+def rows(path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_then_evaluate(tmp_path, capsys):
+    """The printed next steps work, and evaluating the stored weights gives the run's last evaluation again."""
+    folder = tmp_path / "run"
+    assert call("train", *TINY, "--out", str(folder), "--base", str(tmp_path / "not there")) == 2
+    assert call("train", *TINY, "--out", str(folder)) == 0, "what could not start does not own its folder"
+    assert capsys.readouterr().out.splitlines()[-1] == f"done: records in {folder}; next: dpft figures {folder}"
+    assert call("train", *TINY, "--out", str(folder)) == 0
+    assert capsys.readouterr().out.startswith(f"already done: records in {folder}")
+    assert call("eval", str(folder), "--episodes", "2") == 0
+    assert "mean return " in capsys.readouterr().out
+    last = rows(folder / "episodes.csv")[-2:]
+    again = rows(folder / "evaluation.csv")
+    assert [{**row, "env_steps": ""} for row in last] == [{**row, "env_steps": ""} for row in again]
+    assert call("eval", str(folder), "--episodes", "3", "--seed", "5", "--out", str(tmp_path / "more.csv")) == 0
+    assert [row["seed"] for row in rows(tmp_path / "more.csv")] == ["5", "6", "7"]
+
+
+def test_evaluate_a_run_under_way(tmp_path, monkeypatch):
+    """The newest checkpoint is evaluated while a run has no weights yet."""
+    folder = tmp_path / "run"
+    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(run_module.Run, "finish", lambda self: (_ for _ in ()).throw(RuntimeError("killed here")))
+    assert call("train", *TINY, "--out", str(folder)) == 1
+    assert not (folder / "weights.safetensors").exists()
+    assert call("eval", str(folder), "--episodes", "2") == 0
+    last, again = rows(folder / "episodes.csv")[-2:], rows(folder / "evaluation.csv")
+    assert [(row["seed"], row["return"]) for row in last] == [(row["seed"], row["return"]) for row in again]
+
+
+def test_a_crash_leaves_its_traceback(tmp_path, capsys, monkeypatch):
+    def fail(*arguments):
+        raise MemoryError("as if")
+
+    monkeypatch.setattr(run_module, "Run", fail)
+    assert call("train", *TINY, "--out", str(tmp_path / "run")) == 1
+    assert "MemoryError: as if" in capsys.readouterr().err
+    assert "Traceback" in (tmp_path / "run/error.txt").read_text()
+    assert not (tmp_path / "run/done.json").exists()
+
+
+def test_divergence_has_a_code_of_its_own(tmp_path, capsys):
+    wild = ["--settings.learning-rate", "1e30", "--settings.max-grad-norm", "None", "--settings.target-kl", "None"]
+    assert call("train", *TINY, *wild, "--out", str(tmp_path / "run")) == 3
+    assert capsys.readouterr().out.splitlines()[-1].startswith("failed: ")
+
+
+def test_demonstrations_and_base_are_made_once(tmp_path, capsys):
+    assert call("demos", "hopper-medium", "--steps", "5e2") == 0
+    first = capsys.readouterr().out
+    assert call("demos", "hopper-medium", "--steps", "500") == 0
+    assert capsys.readouterr().out == first
+    assert "expert:hopper-medium: " in first
+    found = []
+    for _ in range(2):
+        assert call("pretrain", *TINY) == 0
+        path = Path(capsys.readouterr().out.split("base policy in ")[1].split(";")[0])
+        found.append((path, path.stat().st_mtime_ns))
+    assert found[0] == found[1]
+
+
+def test_published_records_can_be_drawn(tmp_path, capsys):
+    sweep = tmp_path / "mine"
+    folder = sweep / "runs/hopper-medium_ncdpo_K2_seed0"
+    assert call("train", *TINY, "--out", str(folder)) == 0
+    (sweep / "grid.yaml").write_text("name: mine\ncaption: a caption of mine\n")
+    (sweep / "runs/unfinished").mkdir()
+    target = tmp_path / "results"
+    assert call("publish", str(sweep), "--to", str(target)) == 0
+    assert f"next: dpft figures {target}" in capsys.readouterr().out
+    assert {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} == {
+        "grid.yaml",
+        *(
+            f"runs/{folder.name}/{name}"
+            for name in ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
+        ),
+    }
+    assert call("figures", str(target)) == 0
+    assert list(target.glob("figures/*.png"))
