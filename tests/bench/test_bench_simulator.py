@@ -1,6 +1,7 @@
 """The batch engine against bare physics and Gymnasium's vector environment: environment steps per CPU second."""
 
 import time
+from pathlib import Path
 
 import gymnasium as gym
 import mujoco
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+import envs.experts
 from envs import TASKS, make_vec
 from envs.experts import load_expert
 
 ENVS, CHUNK, CHUNKS = 40, 4, 100
+EXPERTS = sorted(Path(envs.experts.__file__).parent.glob("*.safetensors"))
 
 
 def expert_chunk(expert, task, env, obs, rng) -> np.ndarray:
@@ -34,8 +37,9 @@ def bare_physics(model, data, frame_skip, states, chunk, executed) -> None:
             mujoco.mj_step(model, data, nstep=frame_skip)
 
 
-@pytest.mark.parametrize("policy", ["random", "expert"])
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    ("name", "policy"), [(name, "random") for name in TASKS] + [(path.stem, "expert") for path in EXPERTS]
+)
 def test_engine_against_bare_physics(benchmark, name, policy):
     """One thread, chunk by chunk in pairs, so that the ratio survives a noisy machine; it should be at least 0.9."""
     task, rng = TASKS[name], np.random.default_rng(0)

@@ -49,7 +49,7 @@ def test_one_step_without_chain_noise_is_gaussian_ppo():
     method = NCDPO(policy, SPEC, NCDPOConfig(num_envs=4).resolved(1), torch.Generator().manual_seed(0))
     decision = method.act(observations(4))
     mean = policy.denoise(observations(4), decision.memo["noise"], method.chain)
-    expected = torch.distributions.Normal(mean, 0.1).log_prob(decision.chunk).flatten(1).sum(1)
+    expected = torch.distributions.Normal(mean, method.config.std_init).log_prob(decision.chunk).flatten(1).sum(1)
     torch.testing.assert_close(decision.memo["log_prob"], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -61,9 +61,9 @@ def test_deviation_stays_inside_its_bounds():
 
 
 def test_fixed_deviation():
-    method = build(NCDPO, {"learn_std": False})
+    method = build(NCDPO, {"learn_std": False, "std_init": 0.2})
     method.update(roll_out(method))
-    assert torch.allclose(method.std(), torch.tensor(0.1))
+    assert torch.allclose(method.std(), torch.tensor(0.2))
 
 
 def test_ddpm_refuses_fewer_steps_than_the_base_has():

@@ -183,7 +183,8 @@ def test_demonstrations_and_base_are_made_once(tmp_path, capsys):
     first = capsys.readouterr().out
     assert call("demos", "hopper-medium", "--steps", "500") == 0
     assert capsys.readouterr().out == first
-    assert "expert:hopper-medium: " in first
+    assert "-500-seed0-" in first, "where the data set is"
+    assert "sha256 " in first
     found = []
     for _ in range(2):
         assert call("pretrain", *TINY) == 0
