@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +29,10 @@ class Base:
     demo_mean_return: float | None
 
 
-def base_policy(config: RunConfig, task: TaskSpec, on_step: Callable[[int], None] | None = None) -> Base:
+def base_policy(config: RunConfig, task: TaskSpec) -> Base:
     """The base that a resolved config names, on the CPU. Raises DataError where it cannot be had."""
     kind = get_method(config.method).fine_tunes
-    path = Path(config.base).expanduser() if config.base else cached_base(config, task, on_step)
+    path = Path(config.base).expanduser() if config.base else cached_base(config, task)
     policy, arrays = load_policy(path, kind, config.policy, config.spec(), config.denoising_steps)
     if "obs_min" not in arrays:  # DPPO's .pt holds no normaliser
         arrays = _facts(demonstrations(config, task))
@@ -63,7 +62,7 @@ def _facts(demos: Demonstrations) -> dict[str, np.ndarray]:
     }
 
 
-def cached_base(config: RunConfig, task: TaskSpec, on_step: Callable[[int], None] | None = None) -> Path:
+def cached_base(config: RunConfig, task: TaskSpec) -> Path:
     """The file of the cloned base, made by whichever run comes first.
 
     Its name is a hash of all that shaped it. Demonstrations of a file count by their contents, an expert's by name,
@@ -101,7 +100,7 @@ def cached_base(config: RunConfig, task: TaskSpec, on_step: Callable[[int], None
         assert isinstance(config.base_seed, int), "the config must be resolved"
         policy = make_policy(kind, config.policy, config.spec(), config.denoising_steps, config.base_seed)
         with pretraining(f"cloning {task.name} K={config.denoising_steps} ({kind})", config.pretrain.steps) as advance:
-            metrics = pretrain(policy, obs, chunks, config.pretrain, config.base_seed, on_step or advance)
+            metrics = pretrain(policy, obs, chunks, config.pretrain, config.base_seed, advance)
         facts = {key: str(value) for key, value in metrics.items()} | {"made_from": json.dumps(shaped)}
         save_policy(path, policy, _facts(data), facts)
 

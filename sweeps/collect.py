@@ -39,7 +39,7 @@ class Collector:
 
     def collect(self) -> Rollout:
         """The next decisions_per_update decisions. Raises Diverged where a chunk is not finite."""
-        method, device, n = self.method, self.method.device, self.env.num_envs
+        method, device = self.method, self.method.device
         rows: list[dict[str, Tensor]] = []
         for _ in range(method.decisions_per_update):
             started = time.perf_counter()
@@ -67,7 +67,6 @@ class Collector:
             )
             self.seconds["act"] += acted - started
             self.seconds["simulate"] += time.perf_counter() - acted
-        assert n == len(self.running)
         stacked = {key: torch.stack([row[key] for row in rows]).to(device) for key in rows[0]}
         memo = {key.removeprefix("memo."): stacked.pop(key) for key in list(stacked) if key.startswith("memo.")}
         return Rollout(**stacked, memo=memo)
