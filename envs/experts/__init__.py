@@ -134,7 +134,8 @@ def demos_id(name: str, task: TaskSpec, steps: int, seed: int) -> str:
     import hashlib
 
     expert = load_expert(name)
-    digest = hashlib.sha256(b"".join(w.tobytes() + b.tobytes() for w, b in expert.weights) + expert.std.tobytes())
+    arrays = [*(array for layer in expert.weights for array in layer), expert.std, expert.obs_mean, expert.obs_std]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays))
     return f"{Path(name).stem}-{task.env_id}-{steps}-seed{seed}-{digest.hexdigest()[:8]}"
 
 
