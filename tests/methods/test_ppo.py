@@ -85,6 +85,17 @@ def test_critic_loss_weighs_states_by_their_samples():
     torch.testing.assert_close(method.critic_loss(data, decision), expected)
 
 
+def test_slices_of_a_minibatch_add_up_to_its_gradient(monkeypatch):
+    gradients, metrics = [], []
+    for size in (10_000, 7):
+        monkeypatch.setattr("methods.ppo.SLICE", size)
+        method = build(DPPO, {"epochs": 1, "minibatches": 1, "max_grad_norm": None})
+        metrics.append(method.update(roll_out(method)))
+        gradients.append(torch.cat([p.grad.flatten() for p in method.policy.parameters()]))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-4, abs=1e-6)
+
+
 def test_kl_stop_ends_an_update_early():
     free = build(GaussianPPO, {"target_kl": None, "learning_rate": 0.01})
     stopped = build(GaussianPPO, {"target_kl": 0.01, "learning_rate": 0.01})

@@ -68,7 +68,7 @@ def losses(method: DPPO, block: dict, flat: torch.Tensor) -> tuple[torch.Tensor,
     load_denoiser(method.policy, DDPM["actor_ft_new"])
     load_critic(method, DDPM["critic_new"])
     decision, index = flat // method.samples_per_decision, flat % method.samples_per_decision
-    loss, info = method.policy_loss(data, decision, index)
+    loss, info = method.policy_loss(data, decision, index, method.minibatch_advantage(data, decision))
     return loss, info, method.critic_loss(data, decision)
 
 
@@ -225,7 +225,8 @@ def test_one_finetuned_step_is_finite_where_the_reference_is_not():
     data = old_data(make_dppo(DDPM, DDPM["meta"]), DDPM)
     data |= {"points": DDPM["chains"][:, -2:], "log_prob": data["log_prob"].view(64, 10)[:, -1]}
     load_denoiser(method.policy, DDPM["actor_ft_new"])
-    loss, _ = method.policy_loss(data, torch.arange(64), torch.zeros(64, dtype=torch.long))
+    rows = torch.arange(64)
+    loss, _ = method.policy_loss(data, rows, rows * 0, method.minibatch_advantage(data, rows))
     assert torch.isfinite(loss)
     assert method.clip_width(torch.zeros(3, dtype=torch.long)).tolist() == pytest.approx([0.01] * 3)
 
@@ -267,7 +268,7 @@ def test_gaussian_ppo():
     torch.testing.assert_close(method.new_log_prob(data, rows, rows * 0).detach(), block["logprobs_old"], **LOG_PROB)
     load(block["actor_new"])
     load_critic(method, DDPM["critic_new"])
-    loss, info = method.policy_loss(data, rows, rows * 0)
+    loss, info = method.policy_loss(data, rows, rows * 0, method.minibatch_advantage(data, rows))
     torch.testing.assert_close(loss.detach(), block["loss"]["pg_loss"], **LOSS)
     torch.testing.assert_close(method.critic_loss(data, rows).detach(), block["loss"]["v_loss"], rtol=0, atol=2e-7)
     close(info["policy/clip_fraction"], block["loss"]["clipfrac"])
