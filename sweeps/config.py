@@ -59,7 +59,7 @@ class RunConfig(BaseModel):
     method: str = "ncdpo"  # see `dpft methods`
     denoising_steps: int = Field(10, ge=1, le=100)  # K, the schedule that the base is trained with
     seed: int = Field(0, ge=0)  # of everything but the base policy
-    env_steps: Count = Field(1_000_000, ge=1)  # simulated environment steps, warm-up included, evaluation not
+    env_steps: Count = Field(1_000_000, ge=0)  # simulated environment steps, warm-up included, evaluation not
     base: str | None = None  # a base policy of yours: our .safetensors or DPPO's .pt
     base_seed: int | Literal["same"] = 0  # seed of the cloned base; same: the run's seed
     from_scratch: bool = False  # a randomly initialised policy instead of a cloned one

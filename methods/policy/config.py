@@ -37,7 +37,7 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    steps: int = Field(6_000, ge=0)  # gradient steps
+    steps: int = Field(4_000, ge=0)  # gradient steps
     batch: int = Field(256, ge=1)  # chunks per step (DPPO: 128)
     learning_rate: float = Field(1e-3, gt=0)  # AdamW, cosine decay to a tenth (DPPO: 1e-3 to 1e-4)
     weight_decay: float = Field(1e-6, ge=0)  # DPPO: 1e-6
