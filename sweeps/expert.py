@@ -43,6 +43,7 @@ class RunningScale:
 
 
 JUDGE_EVERY = 2  # updates of 2,048 steps between two candidates: the rise through "medium" is steep
+WORTH_JUDGING = 0.3  # of the target, while exploring: judging costs more than an update
 TOLERANCE = 0.1  # relative distance from the target that ends training
 SETTINGS = GaussianPPOConfig(
     num_envs=8,
@@ -79,23 +80,23 @@ def train_expert(
     scale = RunningScale(task.obs_dim)
     env = make_vec(task, SETTINGS.num_envs, 1, threads)
     collector = Collector(env, method, scale, [seed + i for i in range(SETTINGS.num_envs)])
-    nearest = float("inf")
+    nearest, observed = float("inf"), float("-inf")
     while collector.env_steps < max_steps:
         rollout = collector.collect()
         method.update(rollout)
         # scaled with the statistics that acting used: they change only between updates
         raw = rollout.obs.flatten(0, 1).numpy() * scale.std + scale.mean
         scale.update(raw)
-        if method.updates % JUDGE_EVERY:
+        observed = collector.take_training_return() or observed  # none where no episode ended
+        if observed < WORTH_JUDGING * target or method.updates % JUDGE_EVERY:
             continue
         expert = freeze(method, scale, noise)
         returns, noiseless = (
             mean_return(judged, task, seed, threads) for judged in (expert, replace(expert, std=0 * expert.std))
         )
-        observed = collector.take_training_return()
         print(
-            f"{collector.env_steps:>9} steps: return {returns:.0f} with noise {noise}, {noiseless:.0f} without"
-            + (f", {observed:.0f} exploring" if observed else ""),
+            f"{collector.env_steps:>9} steps: return {returns:.0f} with noise {noise}, {noiseless:.0f} without, "
+            f"{observed:.0f} exploring",
             flush=True,
         )
         off = max(abs(returns - target), abs(noiseless - target)) / target
