@@ -16,11 +16,11 @@ from methods.sampling import SamplingConfig
 
 
 class DPPOConfig(SamplingConfig, PPOConfig):
-    """Settings of the released code (cc7234a) for Gym, with rollouts sized for about 1M steps."""
+    """Settings of the released code (cc7234a) for Gym; rollouts and clip chosen for about 1M steps."""
 
     finetuned_steps: int | None = Field(None, ge=1)  # K': last steps that are fine-tuned; none: min(10, steps)
     gamma_denoising: float = Field(0.99, gt=0, le=1)  # discount of noisier steps' advantages (paper, section 4.3)
-    clip: float = Field(0.01, gt=0)  # clip width at the last denoising step
+    clip: float = Field(0.05, gt=0)  # clip width at the last denoising step (released: 0.01)
     clip_base: float = Field(0.01, gt=0)  # clip width at the noisiest fine-tuned step
     clip_rate: float = Field(3.0, gt=0)  # exponent between the two
     sampling_std_floor: float = Field(0.1, gt=0)  # least noise of every step while exploring (paper: sigma_exp)

@@ -18,7 +18,7 @@ class MethodConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     num_envs: int = Field(40, ge=1)  # environments stepped side by side
-    decisions_per_update: int = Field(125, ge=1)  # decisions (action chunks) per environment between two updates
+    decisions_per_update: int = Field(25, ge=1)  # decisions (action chunks) per environment between two updates
     gamma: float = Field(0.99, gt=0, le=1)  # discount per decision, not per environment step (dppo: train.gamma)
 
     def resolved(self, denoising_steps: int) -> "MethodConfig":
