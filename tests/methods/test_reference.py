@@ -38,9 +38,8 @@ def load_critic(method, weights: dict) -> None:
 
 def make_dppo(block: dict, meta: dict, **settings) -> DPPO:
     sampler = {"sampler": "ddim", "sampler_steps": meta["ddim_steps"]} if "ddim_steps" in meta else {}
-    config = DPPOConfig(
-        finetuned_steps=meta["ft_denoising_steps"], critic_hidden=(24, 24, 24), num_envs=64, **sampler, **settings
-    ).resolved(meta["denoising_steps"])
+    fixed = {"finetuned_steps": meta["ft_denoising_steps"], "critic_hidden": (24, 24, 24), "num_envs": 64, "clip": 0.01}
+    config = DPPOConfig(**fixed | sampler | settings).resolved(meta["denoising_steps"])
     policy = DiffusionPolicy(POLICY, SPEC, meta["denoising_steps"])
     load_denoiser(policy, DDPM["actor_base"])
     method = DPPO(policy, SPEC, config, torch.Generator().manual_seed(0))  # frozen = base
