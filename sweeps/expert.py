@@ -43,7 +43,7 @@ class RunningScale:
 
 
 JUDGE_EVERY = 2  # updates of 2,048 steps between two candidates: the rise through "medium" is steep
-WORTH_JUDGING = 0.3  # of the target, while exploring: judging costs more than an update
+WORTH_JUDGING = 0.5  # of the target, while exploring: judging costs more than an update
 TOLERANCE = 0.1  # relative distance from the target that ends training
 SETTINGS = GaussianPPOConfig(
     num_envs=8,
@@ -91,22 +91,20 @@ def train_expert(
         if observed < WORTH_JUDGING * target or method.updates % JUDGE_EVERY:
             continue
         expert = freeze(method, scale, noise)
-        returns, noiseless = (
-            mean_return(judged, task, seed, threads) for judged in (expert, replace(expert, std=0 * expert.std))
-        )
-        print(
-            f"{collector.env_steps:>9} steps: return {returns:.0f} with noise {noise}, {noiseless:.0f} without, "
-            f"{observed:.0f} exploring",
-            flush=True,
-        )
-        off = max(abs(returns - target), abs(noiseless - target)) / target
-        if off < nearest:
-            nearest = off
+        returns = mean_return(expert, task, seed, threads)
+        print(f"{collector.env_steps:>9} steps: return {returns:.0f}, {observed:.0f} exploring", flush=True)
+        if abs(returns - target) >= nearest:
+            continue
+        noiseless = mean_return(replace(expert, std=0 * expert.std), task, seed, threads)
+        distance = max(abs(returns - target), abs(noiseless - target))
+        if distance < nearest:
+            nearest = distance
+            print(f"          nearest so far: {noiseless:.0f} without noise", flush=True)
             expert.metadata.update(
                 env_steps=str(collector.env_steps), mean_return=f"{returns:.1f}", noiseless_return=f"{noiseless:.1f}"
             )
             yield expert
-        if off <= TOLERANCE:
+        if nearest <= TOLERANCE * target:
             return
 
 
