@@ -16,7 +16,7 @@ class GaussianPPOConfig(PPOConfig):
 
     learning_rate: float = Field(3e-4, gt=0)
     epochs: int = Field(10, ge=1)
-    clip: float = Field(0.2, gt=0)  # on the joint ratio
+    clip: float = Field(0.1, gt=0)  # on the joint ratio
     log_prob: Literal["mean", "joint"] = "joint"  # over the chunk's H * A elements
     target_kl: float | None = Field(0.1, gt=0)  # nats of the joint
     max_grad_norm: float | None = Field(1.0, gt=0)

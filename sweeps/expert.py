@@ -49,6 +49,7 @@ SETTINGS = GaussianPPOConfig(
     num_envs=8,
     decisions_per_update=256,
     minibatches=32,
+    clip=0.2,
     critic_learning_rate=3e-4,
     critic_hidden=(64, 64, 64),
     max_grad_norm=0.5,
