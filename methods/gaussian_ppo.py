@@ -1,7 +1,5 @@
 """Gaussian PPO: the baseline without diffusion (Schulman et al. 2017). Page: gaussian-ppo.md."""
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -14,11 +12,8 @@ from methods.ppo import PPO, PPOConfig, gaussian_log_prob
 class GaussianPPOConfig(PPOConfig):
     """The chunk's Gaussian has the policy's own mean and deviation (policy.std_init, policy.std_bounds)."""
 
-    learning_rate: float = Field(3e-4, gt=0)
     epochs: int = Field(10, ge=1)
-    clip: float = Field(0.1, gt=0)  # on the joint ratio
-    log_prob: Literal["mean", "joint"] = "joint"  # over the chunk's H * A elements
-    target_kl: float | None = Field(0.1, gt=0)  # nats of the joint
+    clip: float = Field(0.05, gt=0)
     max_grad_norm: float | None = Field(1.0, gt=0)
     noise_clip: float = Field(3.0, gt=0)  # bound on the sampled deviation, in standard deviations (released dppo: 3)
 

@@ -50,6 +50,7 @@ SETTINGS = GaussianPPOConfig(
     decisions_per_update=256,
     minibatches=32,
     clip=0.2,
+    log_prob="joint",
     critic_learning_rate=3e-4,
     critic_hidden=(64, 64, 64),
     max_grad_norm=0.5,
