@@ -15,6 +15,8 @@ from methods.sampling import SamplingConfig
 class NCDPOConfig(SamplingConfig, PPOConfig):
     """Open choices of the paper are named fields; defaults were chosen by experiment (ncdpo.md)."""
 
+    decisions_per_update: int = Field(125, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)  # denoiser and deviation, AdamW
     epochs: int = Field(10, ge=1)
     clip: float = Field(0.2, gt=0)  # on the joint ratio
     log_prob: Literal["mean", "joint"] = "joint"  # over the chunk's H * A elements
