@@ -24,7 +24,7 @@ class NCDPOConfig(SamplingConfig, PPOConfig):
     max_grad_norm: float | None = Field(1.0, gt=0)
     eta: float = Field(1.0, ge=0)  # DDIM noise scale while exploring and evaluating; 0: x_K is the only noise
     chain_std_floor: float = Field(0.0, ge=0)  # least chain noise of every step, the last included (0: DDPM's own)
-    std_init: float = Field(0.3, gt=0)  # first deviation of the final Gaussian, normalised action units
+    std_init: float = Field(0.2, gt=0)  # first deviation of the final Gaussian, normalised action units
     std_bounds: tuple[float, float] = (0.05, 0.5)  # its range
     learn_std: bool = True  # train it with the denoiser
     gradient_steps: int | None = Field(None, ge=1)  # last denoising steps that carry gradient; none: all
