@@ -25,6 +25,7 @@ from analysis.statistics import FEW_SEEDS, mean_curve, per_run
 PANEL = (3.4, 2.5)  # inches: one column of a two-column paper
 COLUMNS = 3  # panels side by side
 CAPTION_WIDTH = 77  # characters below one panel
+MANY = 12  # experiments; of more, the legend names the methods only
 LEGEND_WIDTH = 68  # characters above one panel, seven of them for each line's sample
 STYLE = {
     **sns.axes_style("ticks"),
@@ -113,7 +114,8 @@ def sample_efficiency(records: Records) -> Figure:
     with style():
         caption = textwrap.wrap(sample_efficiency_caption(records), CAPTION_WIDTH * columns)
         width = LEGEND_WIDTH * columns
-        samples = [Line2D([], [], label=textwrap.fill(name, width - 7), **kind) for name, kind in look.items()]
+        named = look if len(look) <= MANY else _methods_alone(look)
+        samples = [Line2D([], [], label=textwrap.fill(name, width - 7), **kind) for name, kind in named.items()]
         handles = samples + _legend_of_kinds(records)
         labels = [str(handle.get_label()).splitlines() for handle in handles]
         across = max(1, width // (7 + max(len(line) for lines in labels for line in lines)))
@@ -193,6 +195,14 @@ def _same_limits(axes: dict[tuple[str, Any], Axes], curves: pd.DataFrame) -> Non
         bottom = min(axis.get_ylim()[0] for axis in own)
         for axis in own:
             axis.set(ylim=(bottom, top), xlim=(0, 1.02 * right or 1))
+
+
+def _methods_alone(look: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """One entry a method, with the number of its experiments; the table names them all."""
+    methods: dict[str, list[dict[str, Any]]] = {}
+    for name, kind in look.items():
+        methods.setdefault(name.split(",")[0], []).append(kind)
+    return {f"{name}: {len(own)} settings": {"color": own[0]["color"]} for name, own in methods.items()}
 
 
 def _legend_of_kinds(records: Records) -> list[Line2D]:

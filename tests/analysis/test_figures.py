@@ -54,6 +54,16 @@ def test_what_is_drawn(sweep):
     assert survivors.get_xdata()[-1] == 300  # the failed run, which ended at step 102, is not in the mean
 
 
+@pytest.mark.parametrize(("count", "entry"), [(12, "NCDPO, clip=0.1"), (13, "NCDPO: 13 settings")])
+def test_a_legend_of_many_settings_names_their_method_only(tmp_path, count, entry):
+    for i in range(count):
+        write_run(tmp_path, [(0, 1.0), (100, 2.0)], settings={"gamma": 0.99, "clip": 0.1 * (i + 1)})
+    (legend,) = sample_efficiency(load([tmp_path])).legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert entry in labels
+    assert len([label for label in labels if label.startswith("NCDPO")]) == (count if count == 12 else 1)
+
+
 def test_five_seeds_are_a_mean_and_a_band_only(tmp_path):
     for seed in range(5):
         write_run(tmp_path, [(0, 1.0), (100, 2.0 + seed)], seed=seed)
