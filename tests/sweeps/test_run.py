@@ -46,6 +46,15 @@ def same_records(first, second) -> None:
         np.testing.assert_array_equal(chains[0][name], chains[1][name])
 
 
+def test_no_steps_evaluate_the_base_and_train_nothing(tiny, tmp_path):
+    assert train(tiny(env_steps=0), tmp_path / "run")["status"] == "done"
+    (row,) = read(tmp_path / "run" / "curve.csv")
+    assert row["env_steps"] == "0"
+    assert read(tmp_path / "run" / "metrics.csv") == []
+    chains = np.load(tmp_path / "run" / "chains.npz")
+    np.testing.assert_array_equal(chains["chain_before"], chains["chain_after"])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_records_of_a_run(tiny, tmp_path, method):
     done = train(tiny(method=method), tmp_path / "run")
