@@ -1,14 +1,22 @@
-"""Files that are expensive to make are made once, even when several processes want them together."""
+"""Files that are expensive to make are made once and whole, even when several processes want them together."""
 
+import errno
+import hashlib
+import json
 import os
 import shutil
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-STALE = 60.0  # seconds without a sign of life after which a claim is taken over
+from envs.task import DataError
+
+STALE = 60.0  # seconds without a sign of life after which a claim of another machine is taken over
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cache_dir() -> Path:
@@ -16,27 +24,128 @@ def cache_dir() -> Path:
     return Path(os.environ.get("DPFT_CACHE") or Path.home() / ".cache" / "dpft")
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside path: flushed and renamed to it at the end of the block, removed where that fails."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def full_disk_is_said(folder: Path) -> Iterator[None]:
+    """DataError, one line, for a disk or quota that is full while writing to the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DataError(
+            f"cannot write to {folder} ({error.strerror}): free some space and give the same command again, "
+            "nothing is half-written"
+        ) from None
+
+
+def machine() -> str | None:
+    """What tells whether a process id means anything here: this start of the machine and this space of ids."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux: heartbeats decide
+        return None
+
+
+def birth(pid: int) -> str | None:
+    """When a process of this machine was started, in clock ticks; None where it is dead (a zombie is)."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else rest[18]
+
+
 class Claim:
-    """Ownership of a path by an exclusively created file with a heartbeat; works on network disks, unlike locks."""
+    """Ownership of a path by an exclusively created file with a heartbeat; works on network disks, unlike locks.
+
+    An owner on this machine is dead when its process is; one elsewhere, after a minute without a heartbeat.
+    """
 
     def __init__(self, path: Path) -> None:
         self.file = path.with_name(path.name + ".claim")
         self._stop = threading.Event()
+        self._text = ""
+        self._beaten = 0.0
 
     def take(self) -> bool:
-        """Try to own the path; a claim whose owner shows no sign of life is taken over."""
+        """Try to own the path; a dead owner's claim is taken over. Others may try at the same time: one succeeds."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            try:
+                descriptor = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                self._bury()
+                continue
+            process = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "birth": birth(os.getpid())}
+            self._text = json.dumps(process | {"time": time.time_ns()})
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self._text)
+            self._beaten = time.monotonic()
+            threading.Thread(target=self._beat, daemon=True).start()
+            return True
+        return False
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Own the path inside the block."""
+        while not self.take():
+            time.sleep(0.2)
         try:
-            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            self._bury_if_stale()
-            return False
-        threading.Thread(target=self._beat, daemon=True).start()
-        return True
+            yield
+        finally:
+            self.release()
+
+    def held(self) -> bool:
+        """Whether it is still ours: a process that slept for long may have been thought dead."""
+        return time.monotonic() - self._beaten < STALE / 2 or self._read() == self._text
 
     def release(self) -> None:
         self._stop.set()
-        self.file.unlink(missing_ok=True)
+        if self._read() == self._text:
+            self.file.unlink(missing_ok=True)
+            for tombstone in self.file.parent.glob(f"{self.file.name}.*.dead"):
+                tombstone.unlink(missing_ok=True)
+
+    def alive(self) -> bool:
+        """Whether somebody owns the path."""
+        text = self._read()
+        return text is not None and self._lives(text, time.time())
+
+    def process(self) -> int | None:
+        """The owner's process id, where it is alive and on this machine."""
+        owner = _parse(self._read() or "")
+        here = owner.get("machine") is not None and owner["machine"] == machine()
+        return owner["pid"] if here and birth(owner["pid"]) == owner["birth"] else None
+
+    def _read(self) -> str | None:
+        try:
+            return self.file.read_text()
+        except FileNotFoundError:
+            return None
+
+    def _lives(self, text: str, now: float) -> bool:
+        owner = _parse(text)
+        if owner.get("machine") is not None and owner["machine"] == machine():
+            return birth(owner["pid"]) == owner["birth"]
+        try:
+            return now - self.file.stat().st_mtime < STALE
+        except FileNotFoundError:
+            return False
 
     def _beat(self) -> None:
         while not self._stop.wait(STALE / 6):
@@ -44,16 +153,35 @@ class Claim:
                 os.utime(self.file)
             except FileNotFoundError:
                 return
+            self._beaten = time.monotonic()
 
-    def _bury_if_stale(self) -> None:
+    def _bury(self) -> None:
+        """Remove a dead owner's claim; of several heirs only the one that makes its tombstone does."""
+        text = self._read()
+        if text is None or self._lives(text, time.time()):
+            return
+        with tempfile.NamedTemporaryFile(dir=self.file.parent, prefix=f".{self.file.name}.") as probe:
+            now = os.stat(probe.name).st_mtime  # the disk's clock, which heartbeats go by, may not be ours
+        if self._lives(text, now):
+            return
+        identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+        tombstone = self.file.with_name(f"{self.file.name}.{identity}.dead")
         try:
-            if time.time() - self.file.stat().st_mtime > STALE:
-                # of several heirs one succeeds in renaming it; all then try to create it anew
-                grave = self.file.with_name(f"{self.file.name}.{os.getpid()}.dead")
-                os.rename(self.file, grave)
-                grave.unlink()
-        except FileNotFoundError:
-            pass
+            os.close(os.open(tombstone, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if now - tombstone.stat().st_mtime > STALE:  # its maker died before it could go on
+                    tombstone.unlink()
+            return
+        if self._read() == text:
+            self.file.unlink(missing_ok=True)
+
+
+def _parse(text: str) -> dict:
+    try:
+        return json.loads(text)
+    except ValueError:  # its owner is just writing it, or died doing so
+        return {}
 
 
 def build_once(path: Path, build: Callable[[Path], None]) -> Path:

@@ -1,18 +1,19 @@
-"""The verbs that make things: demos, pretrain, train, eval, sweep, publish."""
+"""The verbs that make things: demos, pretrain, train, eval, publish."""
 
 import argparse
 import os
 import shutil
 import sys
-import time
 import traceback
 from pathlib import Path
 
 import tyro
 import yaml
 
+from envs.cache import FULL, Claim, full_disk_is_said
 from envs.task import DataError
 from sweeps.config import RunConfig, config_model, load_config
+from sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
 
 
 def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
@@ -54,31 +55,45 @@ def train(argv: list[str]) -> int:
     if not options["out"]:
         raise DataError("train needs --out DIR, the folder for the run's records")
     folder = Path(options["out"])
+    claim = Claim(folder / "run")
+    if not claim.take():  # before torch is imported: of two that begin together one is told at once
+        print(f"{folder} is being made by another process; next: dpft status SWEEP")
+        return CLAIMED
+    try:
+        with full_disk_is_said(folder):
+            return _train(config, folder, "--allow-hardware-change" in argv, claim)
+    finally:
+        claim.release()
+
+
+def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: Claim) -> int:
     from sweeps.records import read_done, write_atomically
-    from sweeps.run import Stopped
+    from sweeps.run import Stopped, TakenOver
     from sweeps.run import train as run
 
     finished_before = read_done(folder) is not None
     try:
-        done = run(config, folder, "--allow-hardware-change" in argv)
+        done = run(config, folder, allow_hardware_change, claim.held)
     except Stopped:
         print(f"stopped; the same command continues from the checkpoint in {folder}")
-        return 143
-    except DataError:
-        raise
-    except Exception:
-        folder.mkdir(parents=True, exist_ok=True)
+        return STOPPED
+    except TakenOver:
+        print(f"{folder} was taken over by another process, as this one showed no sign of life for a minute")
+        return CLAIMED
+    except Exception as error:
+        if isinstance(error, DataError) or getattr(error, "errno", None) in FULL:
+            raise
         write_atomically(folder / "error.txt", traceback.format_exc())
         print(
             f"dpft train: {traceback.format_exc().strip().splitlines()[-1]} (details in {folder / 'error.txt'})",
             file=sys.stderr,
         )
-        return 1
+        return CRASHED
     if done["status"] == "failed":
         print(f"failed: {done['reason']}; records in {folder}")
-        return 3
+        return DIVERGED
     print(f"{'already done' if finished_before else 'done'}: records in {folder}; next: dpft figures {folder}")
-    return 0
+    return DONE
 
 
 def pretrain(argv: list[str]) -> int:
@@ -144,62 +159,6 @@ def evaluate(argv: list[str]) -> int:
     from sweeps.reload import evaluate_run
 
     return evaluate_run(options.run, options.episodes, options.seed, options.out or options.run / "evaluation.csv")
-
-
-def sweep(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="dpft sweep",
-        description="Run a grid: a YAML file of run fields whose lists are axes; `overrides` changes fields of one "
-        "method. The same command again does only what is missing.",
-        epilog="example: dpft sweep quickstart --workers 2",
-    )
-    parser.add_argument("grid", help="a YAML file, or a name of `dpft grids`")
-    parser.add_argument("--out", type=Path, help="the sweep's folder (default: runs/NAME)")
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time")
-    parser.add_argument("--dry-run", action="store_true", help="print the runs and stop")
-    options = parser.parse_args(argv)
-    from rich.console import Console
-    from rich.table import Table
-
-    from sweeps.engine_local import LocalEngine
-    from sweeps.grid import load_grid
-    from sweeps.launch import Job, failures, prepare
-    from sweeps.records import read_done
-
-    grid = load_grid(options.grid)
-    folder = options.out or Path("runs") / grid.name
-    if options.dry_run:
-        table = Table("run", "env steps", "state", title=f"{grid.name}: {len(grid.runs)} runs in {folder}")
-        for name, config in grid.runs.items():
-            done = read_done(folder / "runs" / name)
-            table.add_row(name, f"{config.env_steps:,}", done["status"] if done else "to do")
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
-        print(f"nothing was started; next: dpft sweep {options.grid} --out {folder} --workers {options.workers}")
-        return 0
-    jobs, ended = prepare(grid, folder)
-    print(f"{grid.name}: {len(jobs)} runs to do, {len(ended)} done before, {options.workers} at a time", flush=True)
-    started, count = time.monotonic(), 0
-
-    def report(job: Job, code: int) -> None:
-        nonlocal count
-        count += 1
-        minutes = (time.monotonic() - started) / 60
-        state = "done" if code == 0 else f"ended with code {code}"
-        print(f"[{minutes:6.1f} min] {count}/{len(jobs)} {job.name}: {state}", flush=True)
-
-    try:
-        LocalEngine(options.workers, report).run(jobs)
-    except KeyboardInterrupt:
-        print(f"stopped: runs under way wrote their checkpoints; the same command continues {folder}")
-        return 130
-    failed = failures(grid, folder)
-    for name, reason in failed.items():
-        print(f"failed: {name}: {reason}")
-    print(
-        f"{len(grid.runs) - len(failed)} of {len(grid.runs)} runs done; "
-        f"records in {folder}; next: dpft figures {folder}"
-    )
-    return 1 if failed else 0
 
 
 def publish(argv: list[str]) -> int:

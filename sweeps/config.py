@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from tyro.constructors import PrimitiveConstructorSpec
 
@@ -13,6 +12,7 @@ from envs import DataError, get_task
 from methods import get_method
 from methods.interface import MethodConfig, Spec
 from methods.policy.config import PolicyConfig, PretrainConfig
+from sweeps.yaml_file import read_yaml
 
 # looking for entry points, or making an environment to see its sizes, takes milliseconds
 method_class, task_spec = cache(get_method), cache(get_task)
@@ -115,10 +115,7 @@ def explain(problem: Any, model: type[BaseModel]) -> str:
 
 def load_config(path: Path) -> RunConfig:
     """A config.yaml, of a run folder or by hand; what a run recorded beside its config is left out."""
-    try:
-        data = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
+    data = read_yaml(path)
     if isinstance(data, dict):
         data.pop("provenance", None)
     try:

@@ -9,12 +9,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 
 from envs.task import DataError
 from sweeps.config import RunConfig, complete, config_model, parse_config
 from sweeps.listing import grid_files
+from sweeps.yaml_file import read_yaml
 
 LIMIT = 1_000_000  # runs
 META = ("name", "caption", "overrides")
@@ -35,18 +35,14 @@ def load_grid(name: str) -> Grid:
     Raises DataError naming the file, the run and the key.
     """
     path = grid_files().get(name, Path(name))
-    try:
-        text = path.read_text()
-        data = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise DataError(f"no grid {name!r}: give a YAML file, or one of {', '.join(grid_files())}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read grid {path}: {' '.join(str(error).split())}") from None
+    if not path.exists():
+        raise DataError(f"no grid {name!r}: give a YAML file, or one of {', '.join(grid_files())}")
+    data = read_yaml(path)
     try:
         runs = expand(data)
     except DataError as error:
         raise DataError(f"grid {path}: {error}") from None
-    return Grid(str(data.get("name", path.stem)), str(data.get("caption", "")), text, runs)
+    return Grid(str(data.get("name", path.stem)), str(data.get("caption", "")), path.read_text(), runs)
 
 
 def expand(data: Any) -> dict[str, RunConfig]:
@@ -127,7 +123,11 @@ def _takes_list(model: type[BaseModel], key: str) -> bool:
 def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        more = _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        twice = flat.keys() & more.keys()
+        if twice:
+            raise DataError(f"{min(twice)} is given twice")
+        flat |= more
     return flat
 
 

@@ -1,64 +1,181 @@
-"""Launching a sweep: which runs are missing, in which folder, on which engine."""
+"""A sweep on disk: frozen runs, and an append-only manifest of who was asked to make them. Nothing is in a process."""
 
-from dataclasses import dataclass
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import yaml
+from pydantic import BaseModel
 
+from envs.cache import Claim
 from envs.task import DataError
-from sweeps.grid import Grid
 from sweeps.records import read_done, write_atomically
+
+if TYPE_CHECKING:  # it imports torch, which a glance at a sweep does not need
+    from sweeps.grid import Grid
+
+# exit codes of `dpft train`, and of a shell's command after Ctrl-C
+DONE, CRASHED, BAD_INPUT, DIVERGED, CLAIMED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 143, 130
+ENGINES = {
+    "inline": "sweeps.engine_inline:InlineEngine",
+    "local": "sweeps.engine_local:LocalEngine",
+    "slurm": "sweeps.engine_slurm:SlurmEngine",
+}
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run to be made."""
+class Submission:
+    """A file of the manifest: runs that an engine was asked for. Never changed once written."""
 
-    name: str
-    folder: Path
-    threads: int
+    id: str
+    engine: str
+    options: dict[str, Any]
+    jobs: dict[str, list[str]]  # the scheduler's id of a job ("" for a process) -> the runs it makes
+    resumes: int = 0  # how often the sweep had resumed itself by then
+    host: str = field(default_factory=lambda: os.uname().nodename)
+    at: float = field(default_factory=time.time)  # seconds since 1970
 
 
 class Engine(Protocol):
-    """Where runs are executed. run() returns when all have ended; it starts `dpft train` for each, and no more."""
+    """Where runs are executed. An engine is a file with such a class and a line in ENGINES."""
 
-    def run(self, jobs: list[Job]) -> None: ...
+    Options: ClassVar[type[BaseModel]]  # its flags; their descriptions are the help
 
+    def __init__(self, options: Any) -> None: ...
 
-def prepare(grid: Grid, folder: Path) -> tuple[list[Job], list[str]]:
-    """Freeze the grid in the sweep's folder; the jobs still to do, and the names of the runs that have ended.
+    def submit(self, sweep: "Sweep", names: list[str], resumes: int = 0) -> bool:
+        """Have the runs made; True when they have been, False where they go on without this process."""
+        ...
 
-    Raises DataError where the folder holds another sweep.
-    """
-    frozen = folder / "grid.yaml"
-    if frozen.exists() and yaml.safe_load(frozen.read_text()) != yaml.safe_load(grid.text):
-        raise DataError(f"{folder} holds another grid: choose another --out, or delete it")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(frozen, grid.text)
-    jobs, ended = [], []
-    for name, config in grid.runs.items():
-        run = folder / "runs" / name
-        if read_done(run):
-            ended.append(name)
-            continue
-        run.mkdir(parents=True, exist_ok=True)
-        # what was asked for; config.yaml, which the run itself writes, holds what that meant here
-        write_atomically(run / "request.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        jobs.append(Job(name, run, config.threads))
-    return jobs, ended
+    @staticmethod
+    def pending(sweep: "Sweep", submissions: list[Submission]) -> set[str]:
+        """The runs that its submissions make or are still going to make."""
+        ...
+
+    @staticmethod
+    def fates(submissions: list[Submission]) -> dict[str, str]:
+        """Job id -> the scheduler's word on how it ended, where there is one."""
+        ...
+
+    @staticmethod
+    def cancel(sweep: "Sweep", submissions: list[Submission]) -> int:
+        """Stop them; returns how many jobs or processes were asked to."""
+        ...
 
 
-def failures(grid: Grid, folder: Path) -> dict[str, str]:
-    """Name -> reason of every run that failed or did not end."""
-    found = {}
-    for name in grid.runs:
-        run = folder / "runs" / name
-        done = read_done(run)
-        if done and done["status"] == "failed":
-            found[name] = done["reason"]
-        elif not done:
-            error = run / "error.txt"
-            last = error.read_text().strip().splitlines()[-1:] if error.exists() else []
-            found[name] = last[0] if last else f"did not end: see {run / 'run.log'}"
-    return found
+def engine_class(name: str) -> type[Engine]:
+    """Raises DataError for an unknown name."""
+    if name not in ENGINES:
+        raise DataError(f"unknown engine {name!r}: there are {', '.join(ENGINES)}")
+    module, attribute = ENGINES[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    folder: Path
+    runs: dict[str, dict[str, Any]]  # name -> config as plain data
+
+    @classmethod
+    def open(cls, folder: Path) -> "Sweep":
+        """A sweep that was launched before. Raises DataError where there is none."""
+        try:
+            return cls(folder, json.loads((folder / "runs.json").read_text()))
+        except FileNotFoundError:
+            raise DataError(f"{folder} is no sweep: it has no runs.json; dpft sweep GRID --out {folder}") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read {folder / 'runs.json'}: {error}") from None
+
+    @classmethod
+    def freeze(cls, grid: "Grid", folder: Path) -> "Sweep":
+        """Keep the grid with its sweep; runs may be added to one that exists.
+
+        Raises DataError where a run that is there would change or vanish.
+        """
+        runs = {name: config.model_dump(mode="json") for name, config in grid.runs.items()}
+        if (folder / "runs.json").exists():
+            for name, before in cls.open(folder).runs.items():
+                if runs.get(name) != before:
+                    changed = [key for key, value in before.items() if name in runs and runs[name].get(key) != value]
+                    how = f"{changed[0]} of {name} is another" if changed else f"{name} is not in this one"
+                    raise DataError(f"{folder} holds another grid ({how}): choose another --out, or delete it")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "grid.yaml", grid.text)
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(config)}" for name, config in runs.items())
+        write_atomically(folder / "runs.json", f"{{\n{lines}\n}}\n")
+        return cls(folder, runs)
+
+    def run(self, name: str) -> Path:
+        return self.folder / "runs" / name
+
+    def missing(self) -> list[str]:
+        """The runs that have not ended, as a result or by divergence."""
+        return [name for name in self.runs if not read_done(self.run(name))]
+
+    def request(self, name: str) -> list[str]:
+        """The arguments of `dpft` that make a run; its request.yaml is written."""
+        folder = self.run(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        # what was asked for; config.yaml, which the run itself writes, holds what that meant there
+        write_atomically(folder / "request.yaml", yaml.safe_dump(self.runs[name], sort_keys=False))
+        return ["train", "--config", str(folder / "request.yaml"), "--out", str(folder)]
+
+    def record(self, engine: str, options: BaseModel, jobs: dict[str, list[str]], resumes: int = 0) -> Submission:
+        """Add to the manifest."""
+        submission = Submission(
+            f"{time.time_ns()}-{os.getpid()}", engine, options.model_dump(mode="json"), jobs, resumes
+        )
+        (self.folder / "manifest").mkdir(exist_ok=True)
+        write_atomically(self.folder / "manifest" / f"{submission.id}.json", json.dumps(asdict(submission)))
+        return submission
+
+    def submissions(self, engine: str = "") -> list[Submission]:
+        """The manifest, oldest first."""
+        files = sorted((self.folder / "manifest").glob("[0-9]*.json"))
+        every = [Submission(**json.loads(file.read_text())) for file in files]
+        return [submission for submission in every if engine in ("", submission.engine)]
+
+    def launcher(self, submission: Submission) -> Claim:
+        """What a launching process holds as long as it lives."""
+        return Claim(self.folder / "manifest" / submission.id)
+
+    @contextmanager
+    def launching(self, engine: str, options: BaseModel, names: list[str]) -> Iterator[None]:
+        """The manifest entry of an engine that makes runs while this process lives."""
+        claim = self.launcher(self.record(engine, options, {"": names}))
+        claim.take()
+        try:
+            yield
+        finally:
+            claim.release()
+
+
+class LaunchedHere:
+    """What engines have in common whose runs are made by their launcher, as long as it lives."""
+
+    @staticmethod
+    def pending(sweep: Sweep, submissions: list[Submission]) -> set[str]:
+        alive = [submission for submission in submissions if sweep.launcher(submission).alive()]
+        return {name for submission in alive for name in submission.jobs[""]}
+
+    @staticmethod
+    def fates(submissions: list[Submission]) -> dict[str, str]:
+        return {}
+
+    @staticmethod
+    def cancel(sweep: Sweep, submissions: list[Submission]) -> int:
+        """Asks the launchers of this machine first, which would start again what ends under them, then their runs."""
+        claims = [sweep.launcher(submission) for submission in submissions]
+        claims += [Claim(sweep.run(name) / "run") for name in sweep.missing()]
+        processes = [process for claim in claims if (process := claim.process())]
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+        return len(processes)

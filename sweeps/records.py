@@ -15,6 +15,9 @@ from typing import Any
 
 import yaml
 
+from envs.cache import replacing
+from envs.task import DataError
+
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
 GROWING = ("curve.csv", "episodes.csv", "metrics.csv")
 EPISODES = ["env_steps", "seed", "return", "length", "ended"]
@@ -22,9 +25,8 @@ EPISODES = ["env_steps", "seed", "return", "length", "ended"]
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file under another name and rename it: readers see all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def now() -> str:
@@ -92,19 +94,32 @@ class Records:
         self._tensorboard: Any = None
 
     def start(self, lengths: dict[str, int]) -> None:
-        """Cut the csv files to the lengths that a checkpoint remembers; none of them to start anew."""
+        """Cut the csv files to the lengths that a checkpoint remembers; none of them to start anew.
+
+        Raises DataError where one is shorter.
+        """
         for name in GROWING:
-            if name in lengths:
-                os.truncate(self.folder / name, lengths[name])
+            path = self.folder / name
+            if name not in lengths:
+                path.unlink(missing_ok=True)
+            elif not path.exists() or path.stat().st_size < lengths[name]:
+                raise DataError(f"{path} is shorter than the checkpoint beside it remembers: delete {self.folder}")
             else:
-                (self.folder / name).unlink(missing_ok=True)
+                os.truncate(path, lengths[name])
         metrics = self.folder / "metrics.csv"
         if metrics.exists():
             with metrics.open() as file:
                 self.columns = next(csv.reader(file))
 
     def lengths(self) -> dict[str, int]:
-        return {name: (self.folder / name).stat().st_size for name in GROWING if (self.folder / name).exists()}
+        """Sizes of the csv files, which are on the disk when this returns."""
+        sizes = {}
+        for name in GROWING:
+            if (self.folder / name).exists():
+                with (self.folder / name).open("rb") as file:
+                    os.fsync(file.fileno())
+                    sizes[name] = os.fstat(file.fileno()).st_size
+        return sizes
 
     def curve(self, row: dict[str, Any]) -> None:
         self._append("curve.csv", CURVE, [row])
@@ -158,8 +173,10 @@ def write_config(folder: Path, config: dict[str, Any], facts: dict[str, Any]) ->
 
 def read_done(folder: Path) -> dict[str, Any] | None:
     """done.json of a run that has ended, as a result or as a failure."""
-    path = folder / "done.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads((folder / "done.json").read_text())
+    except FileNotFoundError:
+        return None
 
 
 def write_done(folder: Path, **facts: Any) -> None:

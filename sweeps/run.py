@@ -1,17 +1,19 @@
 """One run: a function of its config, interrupted or not."""
 
-import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from envs import DataError, TaskSpec, get_task, make_vec
+from envs.cache import replacing
 from methods import get_method
 from methods.interface import Method
 from methods.policy.models import DiffusionPolicy, GaussianPolicy
@@ -22,9 +24,10 @@ from sweeps.collect import Collector, Diverged
 from sweeps.config import RunConfig, resolve
 from sweeps.evaluate import Evaluator
 from sweeps.progress import RunProgress
-from sweeps.stop import StopSignal
+from sweeps.stop import ASKING, StopSignal
 
-CHECKPOINT_EVERY = 60.0  # seconds
+CHECKPOINT_EVERY = 60.0  # seconds between two checkpoints, at least
+CHECKPOINT_SHARE = 0.01  # of a run's time, at most, goes into checkpoints
 METRICS_EVERY = 5000  # environment steps between two rows of metrics.csv, at least
 
 
@@ -38,6 +41,10 @@ ENVIRONMENTS, METHOD, EVALUATION, CHAINS = range(4)
 
 class Stopped(Exception):
     """The run was asked to stop; its checkpoint is written."""
+
+
+class TakenOver(Exception):
+    """Another process thought this one dead and makes the run: nothing may be written any more."""
 
 
 class Run:
@@ -63,16 +70,19 @@ class Run:
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def train(self, progress: RunProgress, stop: StopSignal) -> None:
-        """Raises Diverged where something is not finite, Stopped after a checkpoint on SIGTERM or Ctrl-C."""
-        saved = time.monotonic()
+    def train(self, progress: RunProgress, stop: StopSignal, ours: Callable[[], bool]) -> None:
+        """Raises Diverged where something is not finite, Stopped after a checkpoint when asked to, TakenOver."""
+        saved, cost = time.monotonic(), 0.0
         while self.env_steps < self.config.env_steps:
+            if not ours():
+                raise TakenOver
             self.evaluate_if_due(progress)
             self.learn(self.collector.collect())
             progress.steps(self.env_steps)
-            if stop.asked or time.monotonic() - saved > CHECKPOINT_EVERY:
+            since = time.monotonic() - saved
+            if stop.asked or since > max(CHECKPOINT_EVERY, cost / CHECKPOINT_SHARE):
                 self.save()
-                saved = time.monotonic()
+                saved, cost = time.monotonic(), time.monotonic() - saved - since
             if stop.asked:
                 raise Stopped
         if self.pending_updates:
@@ -159,12 +169,10 @@ class Run:
     def finish(self) -> None:
         """chains.npz and the weights; a finished run keeps no optimiser and no replay."""
         assert self.chain_before is not None, "restore() comes first"
-        temporary = self.folder / ".chains.npz"
-        np.savez(temporary, obs=self.base.probes, chain_before=self.chain_before, chain_after=self.trace())
-        os.replace(temporary, self.folder / "chains.npz")
-        weights = self.folder / ".weights.safetensors"
-        save_file(self.method.weights(), weights)
-        os.replace(weights, self.folder / "weights.safetensors")
+        with replacing(self.folder / "chains.npz") as path:
+            np.savez(path, obs=self.base.probes, chain_before=self.chain_before, chain_after=self.trace())
+        with replacing(self.folder / "weights.safetensors") as path:
+            path.write_bytes(save(self.method.weights()))
 
     # -- stopping and continuing ------------------------------------------------------------------------------------
 
@@ -205,10 +213,13 @@ def make_method(config: RunConfig, policy: DiffusionPolicy | GaussianPolicy) -> 
     return get_method(config.method)(policy.to(config.device), config.spec(), config.settings, rng)
 
 
-def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) -> dict[str, Any]:
+def train(
+    config: RunConfig, folder: Path, allow_hardware_change: bool = False, ours: Callable[[], bool] = lambda: True
+) -> dict[str, Any]:
     """Run to the end, from wherever an earlier process got; returns the contents of done.json.
 
-    Raises DataError where the folder holds another run, Stopped on SIGTERM or Ctrl-C.
+    Raises DataError where the folder holds another run, Stopped on SIGTERM, SIGUSR2 or Ctrl-C, TakenOver once ours()
+    says that the folder has another owner.
     """
     done = records.read_done(folder)
     config = claim_folder(config, folder, allow_hardware_change)
@@ -219,7 +230,8 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, not bits
     # until the loop begins there is nothing to save, but a cache that is being filled has to be let go
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in ASKING:
+        signal.signal(number, signal.default_int_handler)
     task = get_task(config.task)
     base = base_policy(config, task)
     add_facts(folder, base)
@@ -231,7 +243,7 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
     outcome: dict[str, Any] = {"status": "done", "reason": None}
     stop = StopSignal()
     try:
-        run.train(progress, stop)
+        run.train(progress, stop, ours)
         run.finish()
     except Diverged as failure:
         outcome = {"status": "failed", "reason": str(failure)}
@@ -241,10 +253,7 @@ def train(config: RunConfig, folder: Path, allow_hardware_change: bool = False) 
         run.records.close()
     outcome |= {"env_steps": run.env_steps, "wall_seconds": run.wall()}
     records.write_done(folder, **outcome)
-    for path in sorted((folder / "checkpoint").glob("*")):
-        path.unlink()
-    if (folder / "checkpoint").exists():
-        (folder / "checkpoint").rmdir()
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return records.read_done(folder) or outcome
 
 

@@ -90,6 +90,7 @@ def test_an_override_replaces_an_axis_or_adds_one():
         ({"settings.nothing.here": [1, 2]}, "unknown field settings.nothing"),
         ({"seed": ["zero", 1]}, "seed zero: seed: input should be a valid integer.*got 'zero'"),
         ({"settings.clip": [0.1, -1]}, r"run with .*settings\.clip -1: settings\.clip: input should be greater than 0"),
+        ({"policy": {"hidden": [16]}, "policy.hidden": [8]}, "policy.hidden is given twice"),
         ({"policy": 3, "policy.hidden": [8]}, "policy.hidden and policy exclude each other"),
         ({"overrides": {"dppo": {"seed": 1}}}, "overrides for dppo, which is not among its methods"),
         ({"overrides": [1]}, "overrides must map a method to fields"),
@@ -115,13 +116,17 @@ def test_what_is_wrong_is_said_before_anything_runs(data, words, tmp_path):
 def test_files_that_cannot_be_read(tmp_path):
     path = tmp_path / "torn.yaml"
     path.write_text("seed: [0, 1\nmethod: {")
-    with pytest.raises(DataError, match=r"cannot read grid .*torn\.yaml: .*line 2") as caught:
+    with pytest.raises(DataError, match=r"cannot read .*torn\.yaml: .*line 2") as caught:
+        load_grid(str(path))
+    assert "\n" not in str(caught.value)
+    path.write_text("seed: 0\nenv_steps: 1000\nseed: 1\n")
+    with pytest.raises(DataError, match=r"torn\.yaml: seed is given twice .*line 3") as caught:
         load_grid(str(path))
     assert "\n" not in str(caught.value)
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="cannot read grid"):
+    with pytest.raises(DataError, match="cannot read "):
         load_grid(str(path))
-    with pytest.raises(DataError, match="cannot read grid"):
+    with pytest.raises(DataError, match="cannot read "):
         load_grid(str(tmp_path))
     with pytest.raises(DataError, match=r"no grid 'quikstart': give a YAML file, or one of .*quickstart"):
         load_grid("quikstart")

@@ -1,0 +1,138 @@
+"""The verbs that launch: sweep, resume, cancel."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from envs.cache import full_disk_is_said
+from envs.task import DataError
+from sweeps.launch import ENGINES, Engine, Sweep, engine_class
+from sweeps.status import exit_code, following, listing, states, summary
+from sweeps.yaml_file import read_yaml
+
+
+class Flags(argparse.ArgumentParser):
+    """A wrong flag is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DataError(f"{message}; see {self.prog} --help")
+
+
+def engine_flags(parser: argparse.ArgumentParser) -> None:
+    """--engine, --site and every option of every engine."""
+    parser.add_argument("--engine", choices=ENGINES, help="where runs are executed (default: local)")
+    parser.add_argument("--site", type=Path, help="a YAML file of the engine's options, such as slurm's; flags win")
+    fields: dict[str, tuple[str, list[str]]] = {}
+    for engine in ENGINES:
+        for name, field in engine_class(engine).Options.model_fields.items():
+            if field.description:  # those without one are for files
+                fields.setdefault(name, (field.description, []))[1].append(engine)
+    for name, (description, engines) in fields.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{', '.join(engines)}: {description}")
+
+
+def engine_options(options: argparse.Namespace, own: set[str]) -> dict[str, Any]:
+    """What the command line and its --site file say, `own` being the verb's own flags."""
+    site = read_yaml(options.site) if options.site else {}
+    if not isinstance(site or {}, dict):
+        raise DataError(f"{options.site} is no site file: it needs options of an engine and their values")
+    flags = {name: value for name, value in vars(options).items() if name not in {*own, "engine", "site"}}
+    return (site or {}) | {name: value for name, value in flags.items() if value is not None}
+
+
+def make_engine(sweep: Sweep, name: str | None, given: dict[str, Any]) -> Engine:
+    """The engine that was asked for, or that of the last time with the options of the last time. Raises DataError."""
+    before = sweep.submissions()
+    name = name or (before[-1].engine if before else "local")
+    kind = engine_class(name)
+    last = next((submission.options for submission in reversed(before) if submission.engine == name), {})
+    try:
+        return kind(kind.Options.model_validate(last | given))
+    except ValidationError as error:
+        from sweeps.config import explain
+
+        problems = "; ".join(explain(problem, kind.Options) for problem in error.errors())
+        raise DataError(f"--engine {name}: {problems}") from None
+
+
+def launch(sweep: Sweep, engine: Engine, resumes: int = 0) -> int:
+    """Have everything made that has not ended; returns the exit code of `dpft status`."""
+    names = sweep.missing()
+    print(f"{sweep.folder}: {len(names)} runs to do, {len(sweep.runs) - len(names)} done before", flush=True)
+    for name in names:
+        (sweep.run(name) / "error.txt").unlink(missing_ok=True)  # of attempts before this one
+    with full_disk_is_said(sweep.folder):
+        try:
+            engine.submit(sweep, names, resumes)
+        except KeyboardInterrupt:
+            print(f"stopped: runs under way wrote their checkpoints; next: dpft resume {sweep.folder}")
+            return 130
+    found = states(sweep)
+    print("\n".join([*listing(found, 20), summary(found)]))
+    code = exit_code(found)
+    print(f"records in {sweep.folder / 'runs'}; next: {following(sweep.folder, code)}")
+    return 0 if code == 3 else code  # submitted is all that was asked for
+
+
+def sweep(argv: list[str]) -> int:
+    parser = Flags(
+        prog="dpft sweep",
+        description="Run a grid: a YAML file of run fields whose lists are axes; `overrides` changes fields of one "
+        "method. The same command again does only what is missing; a grid with more runs adds them.",
+        epilog="example: dpft sweep quickstart --workers 2",
+    )
+    parser.add_argument("grid", help="a YAML file, or a name of `dpft grids`")
+    parser.add_argument("--out", type=Path, help="the sweep's folder (default: runs/NAME)")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would take and stop")
+    engine_flags(parser)
+    options = parser.parse_args(argv)
+    from sweeps.grid import load_grid
+
+    given = engine_options(options, {"grid", "out", "dry_run"})
+    grid = load_grid(options.grid)
+    folder = options.out or Path("runs") / grid.name
+    if options.dry_run:
+        from sweeps.estimate import estimate
+
+        print(estimate(grid, folder))
+        print(f"nothing was started; next: dpft sweep {options.grid} --out {folder}")
+        return 0
+    with full_disk_is_said(folder):
+        found = Sweep.freeze(grid, folder)
+    return launch(found, make_engine(found, options.engine, given))
+
+
+def resume(argv: list[str]) -> int:
+    parser = Flags(
+        prog="dpft resume",
+        description="Make the runs of a sweep that are missing, lost or crashed, on the engine and with the options "
+        "of the last time unless told otherwise.",
+        epilog="example: dpft resume runs/quickstart --workers 2",
+    )
+    parser.add_argument("sweep", type=Path)
+    engine_flags(parser)
+    options = parser.parse_args(argv)
+    found = Sweep.open(options.sweep)
+    return launch(found, make_engine(found, options.engine, engine_options(options, {"sweep"})))
+
+
+def cancel(argv: list[str]) -> int:
+    parser = Flags(
+        prog="dpft cancel",
+        description="Stop a sweep: its jobs in the queue, its launchers on this machine, its runs, which write their "
+        "checkpoints. dpft resume continues it.",
+        epilog="example: dpft cancel runs/quickstart",
+    )
+    parser.add_argument("sweep", type=Path)
+    options = parser.parse_args(argv)
+    found = Sweep.open(options.sweep)
+    stopped = 0
+    for name in ENGINES:
+        submissions = found.submissions(name)
+        stopped += engine_class(name).cancel(found, submissions) if submissions else 0
+    print(
+        f"{stopped} jobs and processes were asked to stop; records in {found.folder}; next: dpft status {found.folder}"
+    )
+    return 0

@@ -1,0 +1,38 @@
+"""YAML files written by people: safely loaded, and a key given twice is an error instead of a lost value."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from envs.task import DataError
+
+
+class UniqueKeys(yaml.SafeLoader):
+    # 1:30:00 is a time, not the 5400 that YAML 1.1 makes of it
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, re.compile(r"[-+]?[0-9][0-9_]*$") if tag.endswith(":int") else pattern) for tag, pattern in rules]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Raises yaml.YAMLError for what is no YAML and for a key given twice."""
+    return yaml.load(text, UniqueKeys)
+
+
+def read_yaml(path: Path) -> Any:
+    """The contents of a file. Raises DataError where it cannot be read, with the line."""
+    try:
+        return parse_yaml(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from None
