@@ -91,8 +91,8 @@ class Claim:
             except FileExistsError:
                 self._bury()
                 continue
-            process = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "birth": birth(os.getpid())}
-            self._text = json.dumps(process | {"time": time.time_ns()})
+            process = {"machine": machine(), "pid": os.getpid(), "birth": birth(os.getpid())}
+            self._text = json.dumps(process | {"host": socket.gethostname(), "time": time.time_ns()})
             with os.fdopen(descriptor, "w") as file:
                 file.write(self._text)
             self._beaten = time.monotonic()
