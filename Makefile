@@ -9,7 +9,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup quickstart test test-slow bench figures lint
+.PHONY: help setup quickstart test test-slow test-slurm bench figures lint
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,10 +29,13 @@ quickstart: $(SETUP)  ## train four methods on Hopper and draw the figure (WORKE
 	$(BIN)/dpft figures runs/quickstart
 
 test: $(SETUP)  ## the tests, without the slow ones
-	$(PYTEST) -n 2 -m "not slow"
+	$(PYTEST) -n 2 -m "not slow and not slurm"
 
 test-slow: $(SETUP)  ## the slow tests
 	$(PYTEST) -n 2 -m slow
+
+test-slurm: $(SETUP)  ## the launcher's tests on a real one-node SLURM (Debian's packages, root)
+	$(PYTEST) tests/slurm -m slurm
 
 bench: $(SETUP)  ## time the simulator, sampling and updates; numbers go to .benchmarks/latest.json
 	@mkdir -p .benchmarks

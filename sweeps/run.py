@@ -1,5 +1,6 @@
 """One run: a function of its config, interrupted or not."""
 
+import os
 import shutil
 import signal
 import time
@@ -26,7 +27,7 @@ from sweeps.evaluate import Evaluator
 from sweeps.progress import RunProgress
 from sweeps.stop import ASKING, StopSignal
 
-CHECKPOINT_EVERY = 60.0  # seconds between two checkpoints, at least
+CHECKPOINT_EVERY = float(os.environ.get("DPFT_CHECKPOINT_SECONDS", 60.0))  # between two checkpoints, at least
 CHECKPOINT_SHARE = 0.01  # of a run's time, at most, goes into checkpoints
 METRICS_EVERY = 5000  # environment steps between two rows of metrics.csv, at least
 
@@ -80,7 +81,8 @@ class Run:
             self.learn(self.collector.collect())
             progress.steps(self.env_steps)
             since = time.monotonic() - saved
-            if stop.asked or since > max(CHECKPOINT_EVERY, cost / CHECKPOINT_SHARE):
+            # 0 seconds: after every update, whatever it costs
+            if stop.asked or since > (CHECKPOINT_EVERY and max(CHECKPOINT_EVERY, cost / CHECKPOINT_SHARE)):
                 self.save()
                 saved, cost = time.monotonic(), time.monotonic() - saved - since
             if stop.asked:

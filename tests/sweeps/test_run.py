@@ -1,6 +1,5 @@
 """A run is a function of its config: same bits again, interrupted or not, however often it is evaluated."""
 
-import csv
 import json
 import os
 import signal
@@ -13,37 +12,15 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from same import read, same_records, timeless
 
 from envs import DataError, get_task
 from methods import METHODS
 from sweeps.base import base_policy
 from sweeps.checkpoint import load_checkpoint, save_checkpoint
 from sweeps.config import resolve
+from sweeps.records import Records
 from sweeps.run import make_method, train
-
-TIMES = {"wall_seconds", "cpu_seconds"}
-
-
-def read(path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
-def timeless(folder, name="curve.csv") -> list[dict[str, str]]:
-    return [
-        {k: v for k, v in row.items() if k not in TIMES and not k.startswith("time/")} for row in read(folder / name)
-    ]
-
-
-def same_records(first, second) -> None:
-    for name in ("curve.csv", "metrics.csv", "episodes.csv"):
-        assert timeless(first, name) == timeless(second, name), name
-    weights = [load_file(folder / "weights.safetensors") for folder in (first, second)]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-    chains = [np.load(folder / "chains.npz") for folder in (first, second)]
-    for name in chains[0].files:
-        np.testing.assert_array_equal(chains[0][name], chains[1][name])
 
 
 def test_no_steps_evaluate_the_base_and_train_nothing(tiny, tmp_path):
@@ -125,20 +102,6 @@ def command(config, folder) -> list[str]:
     return [sys.executable, "-m", "sweeps.cli", "train", "--config", str(folder / "request.yaml"), "--out", str(folder)]
 
 
-EAGER = """
-import sys, sweeps.run
-from sweeps.cli import main
-sweeps.run.CHECKPOINT_EVERY = 0.0
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def eager(config, folder) -> list[str]:
-    """The same command, with a checkpoint after every update instead of every minute."""
-    arguments = command(config, folder)
-    return [sys.executable, "-c", EAGER, *arguments[3:]]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_runs_end_with_the_same_bits(tiny, tmp_path, method):
@@ -148,7 +111,8 @@ def test_killed_runs_end_with_the_same_bits(tiny, tmp_path, method):
     rng = np.random.default_rng(0)
     folder, kills = tmp_path / "killed", 0
     for _ in range(60):
-        process = subprocess.Popen(eager(config, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command(config, folder), env=os.environ | {"DPFT_CHECKPOINT_SECONDS": "0"}, **quiet)
         # importing torch takes seconds: count from the moment the run shows itself
         before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.glob("*.csv"))
         while process.poll() is None and sorted((p.name, p.stat().st_mtime_ns) for p in folder.glob("*.csv")) == before:
@@ -240,13 +204,65 @@ def test_base_of_the_users_own(tiny, tmp_path):
     assert again.demo_mean_return == 1.0
 
 
-def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path):
+def torn(data: bytes) -> bytes:
+    return data[:300]
+
+
+def one_bit_flipped(data: bytes) -> bytes:
+    """In the middle of a tensor, where torch.load would not see it."""
+    place = data.index(np.arange(40.0).tobytes()) + 100
+    return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [torn, one_bit_flipped])
+def test_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, capsys):
     for number in range(2):
-        save_checkpoint(tmp_path, {"x": torch.tensor(number), "env": {"rng": 2**100, "a": np.arange(3)}})
+        save_checkpoint(tmp_path, {"x": torch.tensor(number), "env": {"rng": 2**100, "a": np.arange(40.0)}})
     latest = tmp_path / "latest.pt"
-    latest.write_bytes(latest.read_bytes()[:300])
+    assert load_checkpoint(tmp_path, "cpu")["x"].item() == 1
+    latest.write_bytes(damage(latest.read_bytes()))
     state = load_checkpoint(tmp_path, "cpu")
     assert state["x"].item() == 0
     assert state["env"]["rng"] == 2**100
+    assert capsys.readouterr().out.count(f"checkpoint {latest} cannot be read") == 1
     (tmp_path / "previous.pt").unlink()
     assert load_checkpoint(tmp_path, "cpu") is None
+
+
+def test_records_shorter_than_their_checkpoint_are_refused(tmp_path):
+    records = Records(tmp_path)
+    records.start({})
+    records.episodes([{"env_steps": 0, "seed": 1, "return": 2.0, "length": 3, "ended": "time"}])
+    lengths = records.lengths()
+    records.start(lengths)
+    (tmp_path / "episodes.csv").write_text("cut")
+    with pytest.raises(DataError, match=r"episodes\.csv is shorter than the checkpoint"):
+        records.start(lengths)
+
+
+LIMITED = """
+import resource, sys
+from sweeps.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("limit", [200, 30_000])
+def test_a_disk_that_is_full_is_one_line_and_the_run_continues(tiny, tmp_path, limit):
+    """No file of the process may grow beyond a limit: the records' first rows, and then a checkpoint, hit it."""
+    config, folder = tiny(env_steps=1500, policy={"hidden": [64, 64, 64]}), tmp_path / "run"
+    base_policy(resolve(config), get_task(config.task))
+    arguments = command(config, folder)[3:]
+    environment = os.environ | {"DPFT_CHECKPOINT_SECONDS": "0"}
+    line = [sys.executable, "-c", LIMITED, str(limit), *arguments]
+    full = subprocess.run(line, capture_output=True, text=True, env=environment)
+    assert full.returncode == 2
+    assert full.stderr.splitlines()[-1].startswith(f"dpft train: cannot write to {folder} (File too large): free some")
+    assert "Traceback" not in full.stderr
+    assert {path.name for path in folder.iterdir()} <= {
+        *("request.yaml", "config.yaml", "curve.csv", "episodes.csv", "metrics.csv", "tensorboard", "checkpoint")
+    }
+    assert train(config, folder)["status"] == "done"
+    assert train(config, tmp_path / "whole")["status"] == "done"
+    same_records(tmp_path / "whole", folder)

@@ -1,0 +1,92 @@
+"""Who owns a path: one process at a time, however its owners die."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+from envs.cache import STALE, Claim
+
+TAKE = """
+import sys, time
+from pathlib import Path
+from envs.cache import Claim
+claim = Claim(Path(sys.argv[1]))
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+print(int(claim.take()), flush=True)
+time.sleep(60)
+"""
+
+
+def taker(tmp_path) -> subprocess.Popen:
+    arguments = [sys.executable, "-c", TAKE, str(tmp_path / "run"), str(tmp_path / "go")]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_dead_process_of_this_machine_owns_nothing(tmp_path):
+    """At once, without waiting for its heartbeat to be missed; several heirs at once: one succeeds."""
+    (tmp_path / "go").touch()
+    owner = taker(tmp_path)
+    assert owner.stdout.readline() == "1\n"
+    claim = Claim(tmp_path / "run")
+    assert claim.alive()
+    assert claim.process() == owner.pid
+    assert not claim.take()
+    owner.kill()
+    assert not wait_for(lambda: claim.alive())
+    assert claim.process() is None, "a zombie is dead"
+    owner.wait()
+    (tmp_path / "go").unlink()
+    heirs = [taker(tmp_path) for _ in range(4)]
+    time.sleep(1.0)
+    (tmp_path / "go").touch()
+    took = [heir.stdout.readline().strip() for heir in heirs]
+    for heir in heirs:
+        heir.kill()
+        heir.wait()
+    assert sorted(took) == ["0", "0", "0", "1"]
+
+
+def wait_for(condition, seconds=5.0) -> bool:
+    end = time.monotonic() + seconds
+    while condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def elsewhere(claim: Claim, age: float) -> None:
+    """The claim's owner moves to another machine, where it beat last so long ago."""
+    owner = json.loads(claim.file.read_text()) | {"machine": "another boot and space of ids"}
+    claim.file.write_text(json.dumps(owner))
+    os.utime(claim.file, (time.time() - age,) * 2)
+
+
+def test_an_owner_elsewhere_is_dead_when_its_heartbeat_stops(tmp_path):
+    first, second = Claim(tmp_path / "run"), Claim(tmp_path / "run")
+    assert first.take()
+    elsewhere(first, STALE / 2)
+    assert second.alive()
+    assert second.process() is None
+    assert not second.take()
+    elsewhere(first, 2 * STALE)
+    assert not second.alive()
+    assert second.take()
+    assert second.held()
+    assert first.held(), "it beat just now, as far as it knows"
+    first._beaten -= STALE  # it slept for a minute
+    assert not first.held()
+    first.release()
+    assert second.file.exists(), "the dead do not take away what the living own"
+    second.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_half_written_claim_is_respected_for_a_minute(tmp_path):
+    claim = Claim(tmp_path / "run")
+    claim.file.write_text('{"machine": "abc')
+    assert claim.alive()
+    assert not claim.take()
+    os.utime(claim.file, (time.time() - 2 * STALE,) * 2)
+    assert claim.take()
