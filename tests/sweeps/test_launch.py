@@ -1,4 +1,4 @@
-"""A sweep in a bounded pool of real processes: what is missing is run, what failed is named."""
+"""A sweep on one machine: what is missing is made, once, whoever launches it and however it dies."""
 
 import os
 import signal
@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from same import same_records
 
 from envs import DataError
+from envs.cache import Claim
+from sweeps import engine_local
 from sweeps.cli import main
-from sweeps.engine_local import LocalEngine
+from sweeps.engine_local import supervise
 from sweeps.grid import load_grid
-from sweeps.launch import Job, failures, prepare
+from sweeps.launch import Sweep
 from sweeps.records import read_done
+from sweeps.status import states
 
 
 def write_grid(path: Path, **fields) -> Path:
@@ -42,8 +46,9 @@ def sweep(grid: Path, folder: Path, workers: int = 2) -> int:
 
 
 @pytest.mark.slow
-def test_one_failure_stops_nothing_and_the_rest_is_not_done_again(tmp_path, capfd):
+def test_one_failure_stops_nothing_and_the_rest_is_not_done_again(tmp_path, capfd, monkeypatch):
     """A diverging run and a crashing one among good ones; the second launch repeats the crashed one alone."""
+    monkeypatch.setattr(engine_local, "PAUSE", 0.0)
     grid = write_grid(
         tmp_path / "small.yaml",
         seed=[0, 1],
@@ -62,130 +67,257 @@ def test_one_failure_stops_nothing_and_the_rest_is_not_done_again(tmp_path, capf
         crashing: None,
         "hopper-medium_gaussian-ppo_K1_seed1_learning_rate=1e+30": "failed",
     }
-    assert "1 of 4 runs done" in out
-    assert f"failed: {crashing}: " in out
-    assert "Directory" in out or "directory" in out, "the crash's own message is the reason"
+    assert "4 runs: 1 done, 3 failed" in out
+    assert f"failed   {crashing}: IsADirectoryError" in out, "the crash's own message is the reason"
     assert "at step" in out, "so is the divergence's"
+    assert (runs / crashing / "run.log").read_text().count("IsADirectoryError") == 1 + engine_local.RETRIES
     stamps = {path: path.stat().st_mtime_ns for path in runs.glob("*/done.json")}
     (runs / crashing / "curve.csv").rmdir()
-    assert sweep(grid, folder) == 1, "two runs diverge, whoever asks"
+    assert main(["resume", str(folder)]) == 1, "two runs diverge, whoever asks"
     assert "1 runs to do, 3 done before" in capfd.readouterr().out
     assert read_done(runs / crashing)["status"] == "done"
     assert not (runs / crashing / "error.txt").exists()
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
+def launcher(grid: Path, folder: Path, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "sweeps.cli", "sweep", str(grid), "--out", str(folder), *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(condition, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
-def test_stopping_and_continuing_gives_the_same_records(tmp_path, capfd):
-    """Ctrl-C reaches the launcher alone; its children write checkpoints, and the same command goes on."""
+@pytest.mark.parametrize("way", ["Ctrl-C", "dpft cancel"])
+def test_stopping_and_continuing_gives_the_same_records(way, tmp_path, capfd):
+    """Either reaches the launcher; its children write checkpoints, and the same command goes on."""
     grid = write_grid(tmp_path / "small.yaml", seed=[0, 1, 2], env_steps=20_000, eval_every=2_000)
     folder, whole = tmp_path / "out", tmp_path / "whole"
-    command = [sys.executable, "-m", "sweeps.cli", "sweep", str(grid), "--out", str(folder), "--workers", "2"]
-    launcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    first = launcher(grid, folder, "--workers", "2")
     under_way = [folder / "runs" / f"hopper-medium_gaussian-ppo_K1_seed{seed}" for seed in (0, 1)]
-    while not all((run / "metrics.csv").exists() for run in under_way):
-        assert launcher.poll() is None
-        time.sleep(0.05)
-    launcher.send_signal(signal.SIGINT)
-    out, _ = launcher.communicate(timeout=60)
-    assert launcher.returncode == 130
-    assert "the same command continues" in out
+    until(lambda: all((run / "metrics.csv").exists() for run in under_way))
+    if way == "Ctrl-C":
+        first.send_signal(signal.SIGINT)
+    else:
+        assert main(["cancel", str(folder)]) == 0
+        assert "jobs and processes were asked to stop" in capfd.readouterr().out
+    out, _ = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert f"next: dpft resume {folder}" in out
     assert any((run / "checkpoint/latest.pt").exists() for run in under_way)
     assert not (folder / "runs/hopper-medium_gaussian-ppo_K1_seed2/config.yaml").exists()
+    assert main(["status", str(folder)]) == 4
     assert sweep(grid, folder) == 0
     assert sweep(grid, whole) == 0
     for run in sorted((whole / "runs").iterdir()):
-        rows = [
-            [line.split(",")[0:1] + line.split(",")[3:] for line in (path / "curve.csv").read_text().splitlines()]
-            for path in (run, folder / "runs" / run.name)
-        ]
-        assert rows[0] == rows[1]
+        same_records(run, folder / "runs" / run.name)
 
 
-def test_the_pool_is_bounded_and_every_job_is_reported(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_two_launchers_at_once_share_the_work(tmp_path):
+    grid = write_grid(tmp_path / "small.yaml", seed=[0, 1, 2, 3])
+    launchers = [launcher(grid, tmp_path / "out", "--workers", "2") for _ in range(2)]
+    outs = [process.communicate(timeout=300)[0] for process in launchers]
+    assert [process.returncode for process in launchers] == [0, 0]
+    for run in (tmp_path / "out/runs").iterdir():
+        assert (run / "run.log").read_text().count("done: records") == 1
+        assert all(f"{run.name}: done" in out for out in outs), "each ends when all is done, by whomever"
+
+
+@pytest.mark.slow
+def test_a_run_that_outlives_its_launcher_is_not_made_twice(tmp_path):
+    """The launcher is killed; its child goes on, and the next launcher waits for it."""
+    grid = write_grid(tmp_path / "small.yaml", env_steps=20_000, eval_every=5_000)
+    folder = tmp_path / "out"
+    run = folder / "runs/hopper-medium_gaussian-ppo_K1_seed0"
+    first = launcher(grid, folder)
+    until(lambda: (run / "metrics.csv").exists())
+    first.kill()
+    first.wait()
+    child = Claim(run / "run").process()
+    assert child is not None
+    assert states(Sweep.open(folder))[run.name].state == "running"
+    assert sweep(grid, folder) == 0
+    assert (run / "run.log").read_text().count("done: records") == 1
+    assert "being made by another process" not in (run / "run.log").read_text()
+    assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.slow
+def test_inline(tmp_path):
+    """In this very process, with the records of processes of their own."""
+    grid = write_grid(tmp_path / "small.yaml", seed=[0, 1])
+    assert main(["sweep", str(grid), "--out", str(tmp_path / "inline"), "--engine", "inline"]) == 0
+    assert sweep(grid, tmp_path / "local") == 0
+    for run in (tmp_path / "local/runs").iterdir():
+        assert (run / "run.log").exists()
+        assert not (tmp_path / "inline/runs" / run.name / "run.log").exists()
+        same_records(run, tmp_path / "inline/runs" / run.name)
+
+
+def small(tmp_path, seeds: int, **fields) -> Sweep:
+    grid = load_grid(str(write_grid(tmp_path / "small.yaml", seed=list(range(seeds)), **fields)))
+    return Sweep.freeze(grid, tmp_path / "out")
+
+
+def test_the_pool_is_bounded_and_crashes_are_retried(tmp_path, monkeypatch):
     """With real processes that sleep: never more than `workers` at once, all of them reported with their codes."""
-    jobs = [Job(f"job{i}", tmp_path / f"job{i}", threads=3) for i in range(5)]
-    for job in jobs:
-        job.folder.mkdir()
+    made = small(tmp_path, 5)
+    names = list(made.runs)
     running: list[subprocess.Popen] = []
+    starts: list[str] = []
     most = 0
 
-    def start(job: Job) -> subprocess.Popen:
+    def start(sweep: Sweep, name: str, gpu: str | None) -> subprocess.Popen:
         nonlocal most
-        code = f"import time, sys; time.sleep(0.3); sys.exit({1 if job.name == 'job2' else 0})"
-        running.append(subprocess.Popen([sys.executable, "-S", "-c", code]))
+        starts.append(name)
+        made.run(name).mkdir(parents=True, exist_ok=True)
+        (made.run(name) / "run.log").write_text("the last words\n")
+        end = "os.kill(os.getpid(), 9)" if name == names[2] else f"sys.exit({2 if name == names[3] else 0})"
+        running.append(subprocess.Popen([sys.executable, "-S", "-c", f"import os, time, sys; time.sleep(0.3); {end}"]))
         most = max(most, sum(process.poll() is None for process in running))
         return running[-1]
 
-    monkeypatch.setattr("sweeps.engine_local.start", start)
+    monkeypatch.setattr(engine_local, "start", start)
+    monkeypatch.setattr(engine_local, "PAUSE", 0.0)
     ended: dict[str, int] = {}
-    LocalEngine(2, lambda job, code: ended.update({job.name: code})).run(jobs)
+    supervise(made, names, 2, lambda name, code: ended.update({name: code}))
     assert most == 2
-    assert ended == {f"job{i}": int(i == 2) for i in range(5)}
+    assert ended == dict(zip(names, [0, 0, -9, 2, 0], strict=True))
+    assert starts.count(names[2]) == 1 + engine_local.RETRIES, "a killed one is tried again"
+    assert starts.count(names[3]) == 1, "bad input stays bad"
+    found = states(made)
+    assert found[names[2]].reason == f"killed by SIGKILL; see {made.run(names[2]) / 'run.log'}"
+    assert found[names[3]].reason == "the last words"
 
 
-def test_a_process_knows_its_threads_and_writes_its_log(tmp_path):
+def test_a_process_knows_its_threads_its_gpu_and_its_log(tmp_path):
     """The environment of a child is read from the child itself."""
-    from sweeps.engine_local import start
-
-    (tmp_path / "request.yaml").write_text("seed: zero\n")
-    process = start(Job("bad", tmp_path, threads=3))
+    made = small(tmp_path, 1, threads=3)
+    (name,) = made.runs
+    made.runs[name]["seed"] = "zero"
+    process = engine_local.start(made, name, "1")
     environment = Path(f"/proc/{process.pid}/environ")
     if environment.exists():
-        while process.poll() is None and b"OMP_NUM_THREADS=3" not in environment.read_bytes():
+        wanted = {b"OMP_NUM_THREADS=3", b"CUDA_VISIBLE_DEVICES=1"}
+        while process.poll() is None and not wanted <= set(environment.read_bytes().split(b"\0")):
             time.sleep(0.01)
-        assert process.poll() is None, "it ended without ever having OMP_NUM_THREADS=3"
+        assert process.poll() is None, "it ended without ever having them"
     assert process.wait() == 2
-    assert "seed: input should be a valid integer" in (tmp_path / "run.log").read_text()
+    assert "seed: input should be a valid integer" in (made.run(name) / "run.log").read_text()
 
 
-def test_preparing_freezes_the_grid(tmp_path):
-    grid = load_grid(str(write_grid(tmp_path / "small.yaml", seed=[0, 1])))
-    folder = tmp_path / "out"
-    jobs, ended = prepare(grid, folder)
-    assert [job.name for job in jobs] == list(grid.runs)
-    assert ended == []
-    assert (folder / "grid.yaml").read_text() == grid.text
-    for job in jobs:
-        assert yaml.safe_load((job.folder / "request.yaml").read_text())["env_steps"] == 300
-    (jobs[0].folder / "done.json").write_text('{"status": "done", "reason": null}')
-    again, ended = prepare(grid, folder)
-    assert (again, ended) == (jobs[1:], [jobs[0].name])
-    assert failures(grid, folder) == {jobs[1].name: f"did not end: see {jobs[1].folder / 'run.log'}"}
-    other = load_grid(str(write_grid(tmp_path / "small.yaml", seed=[0, 1, 2])))
-    with pytest.raises(DataError, match=r"holds another grid: choose another --out, or delete it"):
-        prepare(other, folder)
+def test_each_worker_has_a_gpu_of_its_own(tmp_path, monkeypatch):
+    made = small(tmp_path, 6)
+    given: list[tuple[str | None, subprocess.Popen]] = []
+
+    def start(sweep: Sweep, name: str, gpu: str | None) -> subprocess.Popen:
+        assert gpu not in [other for other, process in given if process.poll() is None], "it is taken"
+        given.append((gpu, subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.3)"])))
+        return given[-1][1]
+
+    monkeypatch.setattr(engine_local, "start", start)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    supervise(made, list(made.runs), 2, lambda name, code: None)
+    assert sorted(gpu for gpu, _ in given) == ["2"] * 3 + ["5"] * 3
 
 
-def test_a_dry_run_starts_nothing(tmp_path, capfd):
-    grid = write_grid(tmp_path / "small.yaml", seed=[0, 1])
+def test_runs_may_be_added_and_not_changed(tmp_path):
+    made = small(tmp_path, 2)
+    grid = load_grid(str(tmp_path / "small.yaml"))
+    assert (made.folder / "grid.yaml").read_text() == grid.text
+    assert Sweep.open(made.folder) == made
+    assert made.missing() == list(grid.runs)
+    arguments = made.request(made.missing()[0])
+    assert yaml.safe_load(Path(arguments[2]).read_text())["env_steps"] == 300
+    (made.run(made.missing()[0]) / "done.json").write_text('{"status": "done", "reason": null}')
+    assert made.missing() == list(grid.runs)[1:]
+    more = small(tmp_path, 4)
+    assert list(more.runs)[:2] == list(made.runs)
+    assert len(more.missing()) == 3
+    last = list(more.runs)[3]
+    with pytest.raises(DataError, match=rf"holds another grid \({last} is not in this one\): choose another --out"):
+        small(tmp_path, 3)
+    with pytest.raises(DataError, match=r"holds another grid \(env_steps of hopper.*seed0 is another\)"):
+        small(tmp_path, 4, env_steps=301)
+    assert Sweep.open(made.folder) == more, "a refusal changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--workers", "0"], "--engine local: workers: input should be greater than or equal to 1, got '0'"),
+        (["--workers", "many"], "--engine local: workers: input should be a valid integer"),
+        (["--worker", "2", "--partition", "x"], "--engine local: unknown field partition"),
+        (["--engine", "cloud"], "argument --engine: invalid choice: 'cloud'"),
+        (["--wokers", "2"], "unrecognized arguments: --wokers 2; see dpft sweep --help"),
+        (["--engine", "slurm", "--time", "soon"], "--engine slurm: time: input should be a valid integer"),
+        (["--site", "{tmp}/no.yaml"], "cannot read {tmp}/no.yaml"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_of_an_engine_is_one_line(flags, words, tmp_path, capfd):
+    grid = write_grid(tmp_path / "small.yaml")
+    arguments = [flag.format(tmp=tmp_path) for flag in flags]
+    assert main(["sweep", str(grid), "--out", str(tmp_path / "out"), *arguments]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith("dpft sweep: ")
+    assert words.format(tmp=tmp_path) in err
+    assert err.count("\n") == 1
+
+
+def test_without_slurm(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    grid = write_grid(tmp_path / "small.yaml")
+    assert main(["sweep", str(grid), "--out", str(tmp_path / "out"), "--engine", "slurm"]) == 2
+    assert capfd.readouterr().err == "dpft sweep: cannot ask SLURM: there is no scontrol on this machine\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(90, 90), ("90", "90"), ("0:30:00", 30), ("36:05:00", 2165), ("2-12:30:00", 3630)]
+)
+def test_times(text, expected):
+    from sweeps.engine_slurm import minutes
+
+    assert minutes(text) == expected
+
+
+def test_a_dry_run_starts_nothing_and_estimates(tmp_path, capfd):
+    """From the recorded rate of runs of the same kind: 900 s of CPU time for 1,000 steps, 36 bytes."""
+    grid = write_grid(tmp_path / "small.yaml", seed=[0, 1], method=["gaussian-ppo", "ncdpo"], settings={})
+    ended = tmp_path / "earlier/runs/hopper-medium_gaussian-ppo_K1_seed7"
+    ended.mkdir(parents=True)
+    (ended / "curve.csv").write_text("env_steps,wall_seconds,cpu_seconds\n1000,2000,900\n")
+    (ended / "done.json").write_text("{}")
     assert main(["sweep", str(grid), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
     out = capfd.readouterr().out
-    assert "hopper-medium_gaussian-ppo_K1_seed0" in out
-    assert "hopper-medium_gaussian-ppo_K1_seed1" in out
-    assert out.count("to do") == 2
+    assert "4 runs in" in out
+    assert "2 x hopper-medium_gaussian-ppo_K1, 600 steps: 0.1 core-hours" in out  # 600 x 0.9 s
+    assert "2 x hopper-medium_ncdpo_K1, 600 steps: no such run has ended yet" in out
+    assert "about 0.1 core-hours and 0 MiB, and 2 unknown" in out
     assert not (tmp_path / "out").exists()
-
-
-def test_no_workers(tmp_path, capfd):
-    assert sweep(write_grid(tmp_path / "small.yaml"), tmp_path / "out", workers=0) == 2
-    assert capfd.readouterr().err.strip() == "dpft sweep: --workers 0: at least one process is needed"
 
 
 def test_stopping_asks_the_children(tmp_path, monkeypatch):
     """A launcher that is told to end (a closed terminal, a batch system) does not leave its children behind."""
+    made = small(tmp_path, 1)
     children: list[subprocess.Popen] = []
 
-    def start(job: Job) -> subprocess.Popen:
+    def start(sweep: Sweep, name: str, gpu: str | None) -> subprocess.Popen:
         children.append(subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"]))
         os.kill(os.getpid(), signal.SIGTERM)
         return children[-1]
 
-    monkeypatch.setattr("sweeps.engine_local.start", start)
+    monkeypatch.setattr(engine_local, "start", start)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(KeyboardInterrupt):
-            LocalEngine(1, lambda job, code: None).run([Job("job", tmp_path, 1)])
+            supervise(made, list(made.runs), 1, lambda name, code: None)
     finally:
         signal.signal(signal.SIGTERM, before)
         left = [child for child in children if child.poll() is None]
