@@ -1,7 +1,10 @@
 """The verbs that make things: demos, pretrain, train, eval, publish."""
 
 import argparse
+import contextlib
+import io
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -9,10 +12,11 @@ from pathlib import Path
 
 import tyro
 import yaml
+from pydantic import ValidationError
 
 from envs.cache import FULL, Claim, full_disk_is_said
 from envs.task import DataError
-from sweeps.config import RunConfig, config_model, load_config
+from sweeps.config import RunConfig, config_model, explain, load_config
 from sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
 
 
@@ -30,9 +34,26 @@ def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
     else:
         default = base
     about = f"dpft {verb}: --config FILE reads a YAML file first, flags win.\n\nexample: {example}"
-    return tyro.cli(
-        model, prog=f"dpft {verb}", description=about, default=default, args=rest, config=(tyro.conf.AvoidSubcommands,)
-    )
+    plain, box = (tyro.conf.AvoidSubcommands,), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(model, prog=f"dpft {verb}", description=about, default=default, args=rest, config=plain)
+    except SystemExit as ended:
+        if not ended.code:  # --help
+            raise
+        raise DataError(one_line(ended, box.getvalue(), model)) from None
+
+
+def one_line(ended: BaseException, box: str, model: type[RunConfig]) -> str:
+    """What tyro says in a box: pydantic's problem behind it in our words, or its own without the frame."""
+    behind, prefix = ended.__context__, ""
+    while behind and not isinstance(behind, ValidationError):
+        prefix = str(getattr(behind, "arg", ""))  # the group of fields it is in
+        behind = behind.__context__
+    if isinstance(behind, ValidationError):
+        return "; ".join(f"{prefix}.{explain(problem, model)}".lstrip(".") for problem in behind.errors())
+    words = " ".join(line.strip("│ ") for line in box.splitlines()[1:-1])
+    return re.sub(r"\s*─+\s*", "; ", words)
 
 
 def take(argv: list[str], *names: str) -> tuple[dict[str, str | None], list[str]]:

@@ -102,8 +102,9 @@ def test_a_mistake_is_one_line_and_code_2(arguments, words, tmp_path, capsys):
         (["--settings.learnin-rate", "1"], ["--settings.learnin-rate", "--settings.learning-rate"]),
         (["--seed", "three"], ["--seed", "'three'"]),
         (["--env-steps", "1.5"], ["--env-steps", "'1.5'"]),
-        (["--denoising-steps", "101"], ["denoising_steps", "less than or equal to 100"]),
-        (["--settings.clip", "-1"], ["clip", "greater than 0"]),
+        (["--denoising-steps", "101"], ["denoising_steps: input should be less than or equal to 100, got 101"]),
+        (["--settings.clip", "-1"], ["settings.clip: input should be greater than 0, got -1.0"]),
+        (["--seed", "-1", "--eval-every", "0"], ["seed: input", "got -1; eval_every: input", "got 0"]),
     ],
     ids=str,
 )
@@ -111,6 +112,8 @@ def test_a_misspelt_or_mistyped_flag_is_named(flags, words, tmp_path, capsys):
     assert call("train", "--out", str(tmp_path / "x"), *flags) == 2
     err = capsys.readouterr().err
     assert all(word in err for word in words)
+    assert err.startswith("dpft train: ")
+    assert err.count("\n") == 1
     assert not (tmp_path / "x").exists()
 
 
