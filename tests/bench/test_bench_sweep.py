@@ -1,6 +1,7 @@
 """What 10,000 runs cost before the first of them starts, and to look at."""
 
 import json
+import time
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from sweeps.engine_local import LocalEngine
 from sweeps.grid import Grid, load_grid
 from sweeps.launch import Sweep
 from sweeps.status import states, summary
+
+pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
 
 @pytest.fixture(scope="module")

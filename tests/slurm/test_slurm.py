@@ -114,7 +114,7 @@ def test_preemption(way, grid, undisturbed, tmp_path):
     else:
         slurm("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 3")
     until(lambda: "Restarts=1" in slurm("scontrol", "show", "job", job), 60)
-    assert "the same command continues from the checkpoint" in (sweep.run(name) / "run.log").read_text()
+    until(lambda: "the same command continues from the checkpoint" in (sweep.run(name) / "run.log").read_text(), 20)
     complete(sweep, undisturbed)
     assert len(jobs(sweep)) == 2, "the jobs themselves went on"
 

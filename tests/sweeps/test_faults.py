@@ -20,13 +20,8 @@ KILLS = 50
 
 def sweep(grid: Path, folder: Path, **environment: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "sweeps.cli", "sweep", str(grid), "--out", str(folder), "--workers", "2"]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | environment,
-        start_new_session=True,
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen(command, env=os.environ | environment, **quiet)
 
 
 def signs_of_life(folder: Path) -> list[int]:
