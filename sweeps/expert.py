@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from envs import TaskSpec, get_task, make_vec
+from envs import DataError, TaskSpec, get_task, make_vec
 from envs.experts import Expert, rollout_expert, save_expert
 from methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
 from methods.interface import Spec
@@ -134,6 +134,7 @@ def main(argv: list[str]) -> int:
     o = parser.parse_args(argv)
     torch.set_num_threads(o.threads)
     task = get_task(o.task)
+    expert = None
     for expert in train_expert(task, o.target, o.noise, o.learning_rate, o.seed, o.max_steps, o.threads):
         expert.metadata.update(
             task=task.name,
@@ -143,6 +144,10 @@ def main(argv: list[str]) -> int:
             versions=", ".join(f"{k} {v}" for k, v in versions().items()),
         )
         save_expert(o.out, expert)
+    if expert is None:
+        raise DataError(
+            f"no expert came near a return of {o.target:g} within {o.max_steps:,} steps: try more --max-steps"
+        )
     print(f"expert of mean return {expert.metadata['mean_return']} in {o.out}")
     print(f"next: dpft demos {task.name} --source expert:{o.out}")
     return 0

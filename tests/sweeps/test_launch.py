@@ -1,6 +1,7 @@
 """A sweep on one machine: what is missing is made, once, whoever launches it and however it dies."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import yaml
 from same import same_records
 
 from envs import DataError
-from envs.cache import Claim
+from envs.cache import Claim, birth
 from sweeps import engine_local
 from sweeps.cli import main
+from sweeps.config import complete
 from sweeps.engine_local import supervise
 from sweeps.grid import load_grid
 from sweeps.launch import Sweep
@@ -145,7 +147,7 @@ def test_a_run_that_outlives_its_launcher_is_not_made_twice(tmp_path):
     assert sweep(grid, folder) == 0
     assert (run / "run.log").read_text().count("done: records") == 1
     assert "being made by another process" not in (run / "run.log").read_text()
-    assert not Path(f"/proc/{child}").exists()
+    until(lambda: birth(child) is None)
 
 
 @pytest.mark.slow
@@ -288,19 +290,32 @@ def test_times(text, expected):
 
 
 def test_a_dry_run_starts_nothing_and_estimates(tmp_path, capfd):
-    """From the recorded rate of runs of the same kind: 900 s of CPU time for 1,000 steps, 36 bytes."""
-    grid = write_grid(tmp_path / "small.yaml", seed=[0, 1], method=["gaussian-ppo", "ncdpo"], settings={})
+    """From the recorded rates of runs of the same kind, those with the same settings if there are any."""
+    path = write_grid(tmp_path / "small.yaml", seed=[0, 1], method=["gaussian-ppo", "ncdpo"], settings={})
+    grid = str(path)
     ended = tmp_path / "earlier/runs/hopper-medium_gaussian-ppo_K1_seed7"
     ended.mkdir(parents=True)
     (ended / "curve.csv").write_text("env_steps,wall_seconds,cpu_seconds\n1000,2000,900\n")
     (ended / "done.json").write_text("{}")
-    assert main(["sweep", str(grid), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
-    out = capfd.readouterr().out
+    (ended / "config.yaml").write_text("chunk: 8\nprovenance: {}\n")
+
+    def estimated() -> str:
+        assert main(["sweep", grid, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+        assert not (tmp_path / "out").exists()
+        return capfd.readouterr().out
+
+    out = estimated()
     assert "4 runs in" in out
-    assert "2 x hopper-medium_gaussian-ppo_K1, 600 steps: 0.1 core-hours" in out  # 600 x 0.9 s
+    # 600 steps x 0.9 s
+    assert "2 x hopper-medium_gaussian-ppo_K1, 600 steps: 0.1 core-hours, by runs of other settings\n" in out
     assert "2 x hopper-medium_ncdpo_K1, 600 steps: no such run has ended yet" in out
-    assert "about 0.1 core-hours and 0 MiB, and 2 unknown" in out
-    assert not (tmp_path / "out").exists()
+    assert "about 0.1 core-hours and 0.0 MiB, and 2 runs of which nothing is known" in out
+    same = tmp_path / "earlier/runs/hopper-medium_gaussian-ppo_K1_seed8"
+    shutil.copytree(ended, same)
+    (same / "curve.csv").write_text("env_steps,wall_seconds,cpu_seconds\n1000,2000,6000\n")
+    config = complete(load_grid(grid).runs["hopper-medium_gaussian-ppo_K1_seed0"])
+    (same / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json") | {"seed": 8, "device": "cpu"}))
+    assert "2 x hopper-medium_gaussian-ppo_K1, 600 steps: 1.0 core-hours\n" in estimated()
 
 
 def test_stopping_asks_the_children(tmp_path, monkeypatch):
