@@ -14,7 +14,7 @@ from same import same_records
 
 from envs import DataError
 from envs.cache import Claim, birth
-from sweeps import engine_local
+from sweeps import engine_local, engine_slurm
 from sweeps.cli import main
 from sweeps.config import complete
 from sweeps.engine_local import supervise
@@ -22,6 +22,7 @@ from sweeps.grid import load_grid
 from sweeps.launch import Sweep
 from sweeps.records import read_done
 from sweeps.status import states
+from sweeps.yaml_file import read_yaml
 
 
 def write_grid(path: Path, **fields) -> Path:
@@ -340,3 +341,14 @@ def test_stopping_asks_the_children(tmp_path, monkeypatch):
             child.kill()
     assert children
     assert not left
+
+
+def test_the_site_file_of_the_page_is_one(tmp_path):
+    """sweeps/cluster.md shows every option that a site sets."""
+    page = Path(engine_slurm.__file__).with_name("cluster.md").read_text()
+    file = tmp_path / "site.yaml"
+    file.write_text(page.split("```yaml")[1].split("```")[0])
+    site = read_yaml(file)
+    options = engine_slurm.SlurmEngine.Options.model_validate(site)
+    assert options.time == 240
+    assert set(site) == set(engine_slurm.SlurmEngine.Options.model_fields) - {"workers"}
