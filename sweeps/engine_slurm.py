@@ -128,15 +128,17 @@ class SlurmEngine:
         """SLURM's states of the jobs, where it keeps accounts."""
         from submitit.slurm.slurm import read_job_id
 
-        arrays = ",".join(sorted({job.split("_")[0] for submission in submissions for job in submission.jobs}))
-        found = {}
+        jobs = [job for submission in submissions for job in submission.jobs]
+        arrays = ",".join(sorted({job.split("_")[0] for job in jobs}))
+        found: dict[str, str] = {}
         for line in ask("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", arrays, needed=False).splitlines():
-            ids, word = line.split("|")
+            ids, state = line.split("|")
             for main, *span in read_job_id(ids):
                 elements = range(int(span[0]), int(span[-1]) + 1) if span else None
                 for job in [f"{main}_{i}" for i in elements] if elements else [main]:
-                    found[job] = word.split()[0]
-        return found
+                    found[job] = state.split()[0]
+        # elements that ended together before they were ever told apart have one account, the array's
+        return {job: word for job in jobs if (word := found.get(job) or found.get(job.split("_")[0]))}
 
     @staticmethod
     def cancel(sweep: Sweep, submissions: list[Submission]) -> int:
