@@ -21,6 +21,7 @@ VERBS = {
     "cancel": ("sweeps.sweep_commands:cancel", "stop a sweep"),
     "publish": ("sweeps.commands:publish", "copy a sweep's records to results/"),
     "figures": ("analysis.cli:figures", "draw a sweep's figures and tables"),
+    "import-curve": ("analysis.curve_import:main", "a curve of another codebase, beside ours"),
     "train-expert": ("sweeps.expert:main", "train an expert that makes demonstrations"),
     "check-method": ("methods.conformance:main", "run the conformance tests on a method of yours"),
 }

@@ -1,0 +1,142 @@
+"""A curve from elsewhere becomes a run that is read like our own; a damaged file is one line and leaves nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from run_folders import write_run
+
+from analysis.curve_import import main
+from analysis.load import load
+from sweeps.cli import main as dpft
+
+ROOT = Path(__file__).parents[2]
+CSV = "env_steps,return,wall_seconds\n0,1000,0\n1e5,1500.5,60\n200000,2000,125.5\n"
+GIVEN = ("--method", "dppo-authors", "--task", "hopper-medium", "--eval-episodes", "40")
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    path = tmp_path / "theirs.csv"
+    path.write_text(CSV)
+    return path
+
+
+def test_it_is_read_like_a_run_of_ours(theirs, tmp_path, capsys):
+    out = tmp_path / "runs" / "theirs"
+    assert main([str(theirs), *GIVEN, "--seed", "3", "--out", str(out)]) == 0
+    assert f"next: dpft figures runs/MINE {out}" in capsys.readouterr().out
+    records = load([out])
+    assert records.warnings == []
+    run = records.runs.iloc[0]
+    assert (run["method"], run["task"], run["seed"], run["status"]) == ("dppo-authors", "hopper-medium", 3, "done")
+    assert records.curves["env_steps"].tolist() == [0, 100_000, 200_000]
+    assert records.curves["return_mean"].tolist() == [1000, 1500.5, 2000]
+    assert records.curves["wall_seconds"].tolist() == [0, 60, 125.5]
+    random, expert = -20.272305, 3234.3
+    assert records.curves["return_normalised"].iloc[-1] == pytest.approx(100 * (2000 - random) / (expert - random))
+    facts = records.configs[run["run"]]["provenance"]
+    assert facts["imported_from"] == str(theirs)
+    assert facts["command"].startswith(f"dpft import-curve {theirs} --method dppo-authors")
+
+
+def test_it_stands_beside_a_sweep_of_ours(theirs, tmp_path):
+    """The same experiments as without it, and one more; seeds of files that end at other steps are seeds of it."""
+    for seed in range(2):
+        write_run(tmp_path / "mine", [(0, 1.0), (100, 2.0)], seed=seed)
+    out = tmp_path / "theirs"
+    main([str(theirs), *GIVEN, "--seed", "0", "--out", str(out)])
+    theirs.write_text(CSV + "210000,2100,140\n")
+    main([str(theirs), *GIVEN, "--seed", "1", "--out", str(out)])
+    found = {e["method"] + e["variant"]: len(own.runs) for e, own in load([tmp_path / "mine", out]).experiments()}
+    assert found == {"ncdpo": 2, "dppo-authors": 2}
+
+
+def test_a_column_of_seeds_gives_a_run_each(tmp_path, capsys):
+    path = tmp_path / "theirs.csv"
+    path.write_text("seed,env_steps,loss,return,wall_seconds\n0,0,x,1,0\n1,0,x,2,0\n0,10,,3,1\n1,10,,4,1\n")
+    assert main([str(path), *GIVEN, "--denoising-steps", "10", "--out", str(tmp_path / "out")]) == 0
+    assert "columns left out: loss" in capsys.readouterr().out
+    records = load([tmp_path / "out"])
+    assert {seed: own["return_mean"].tolist() for seed, own in records.curves.groupby("seed")} == {0: [1, 3], 1: [2, 4]}
+    assert records.runs["denoising_steps"].tolist() == [10, 10]
+
+
+def test_a_task_of_their_own_has_no_normalised_return(theirs, tmp_path):
+    main([str(theirs), "--method", "x", "--task", "kitchen", "--eval-episodes", "1", "--out", str(tmp_path / "out")])
+    assert load([tmp_path / "out"]).curves["return_normalised"].isna().all()
+
+
+HEADER = "env_steps,return,wall_seconds\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "line 1: no column env_steps and return and wall_seconds; expected"),
+        ("", "but it is empty"),
+        ("step,return,wall_seconds\n0,1,0\n", "line 1: no column env_steps; expected env_steps,return,wall_seconds"),
+        ("step,return,wall_seconds\n0,1,0\n", "but it has step, return, wall_seconds"),
+        ("env_steps,return,return,wall_seconds\n0,1,1,0\n", "line 1: a column is there twice"),
+        (HEADER, "line 2: no rows"),
+        (HEADER + "0,1,0\n10,oops,1\n", "line 3: return is 'oops'; expected a finite number"),
+        (HEADER + "0,nan,0\n", "line 2: return is 'nan'; expected a finite number"),
+        (HEADER + "0.5,1,0\n", "line 2: env_steps is '0.5'; expected a whole number from 0"),
+        (HEADER + "0,,0\n", "line 2: return is ''"),
+        (HEADER + "0,1,0\n10,2,1\n10,3,2\n", "line 4: env_steps 10 after 10; expected more"),
+        (HEADER + "0,1,0\n10,2\n", "line 3: not as many cells as the header; expected 3"),
+        (HEADER + "0,1,0,7\n", "line 2: not as many cells as the header; expected 3"),
+        (HEADER + '0,1,"0\n', "expected CSV with commas"),
+        ("seed," + HEADER + "-1,0,1,0\n", "line 2: seed is '-1'"),
+    ],
+)
+def test_damage_is_one_line_and_nothing_is_written(text, says, theirs, tmp_path, capsys):
+    theirs.write_text(text)
+    assert dpft(["import-curve", str(theirs), *GIVEN, "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dpft import-curve: {theirs}, ")
+    assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_asked_wrongly_is_one_line(theirs, tmp_path, capsys):
+    out = ("--out", str(tmp_path / "out"))
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(b"\xff\xfe\x00")
+    seeds = tmp_path / "seeds.csv"
+    seeds.write_text("seed," + HEADER + "0,0,1,0\n")
+    for arguments, says in (
+        ([str(tmp_path / "nothing.csv"), *GIVEN, *out], "cannot read"),
+        ([str(binary), *GIVEN, *out], "no text; expected CSV in UTF-8"),
+        ([str(seeds), *GIVEN, *out, "--seed", "1"], "has a column seed: leave --seed out"),
+        ([str(theirs), *GIVEN, *out, "--method", "dppo"], "name theirs otherwise, such as dppo-authors"),
+        ([str(theirs), *GIVEN, *out, "--task", "../up"], "--task '../up': expected letters"),
+    ):
+        assert dpft(["import-curve", *arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_imported_is_not_overwritten(theirs, tmp_path, capsys):
+    arguments = ["import-curve", str(theirs), *GIVEN, "--out", str(tmp_path / "out")]
+    assert dpft(arguments) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    assert dpft(arguments) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    assert json.loads((folder / "done.json").read_text())["env_steps"] == 200_000
+    assert yaml.safe_load((folder / "config.yaml").read_text())["base_seed"] is None
+
+
+def test_torch_is_not_imported(theirs, tmp_path):
+    code = (
+        "import sys; from sweeps.cli import main; assert main(['import-curve', *sys.argv[1:]]) == 0;"
+        "assert not {'torch', 'mujoco', 'matplotlib'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(theirs), *GIVEN, "--out", str(tmp_path / "out")]
+    subprocess.run(command, cwd=ROOT, check=True)
