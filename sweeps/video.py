@@ -1,0 +1,203 @@
+"""The verb `dpft video`: the same episode before and after fine-tuning, side by side."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from envs.cache import replacing
+from envs.task import DataError, first_line
+from sweeps.sweep_commands import Flags
+
+if TYPE_CHECKING:
+    from envs.task import TaskSpec
+    from methods.interface import Method
+    from sweeps.evaluate import Evaluator
+
+SIDE = 360  # pixels of a panel
+HEADER = 56  # pixels above it
+BACKENDS = ("egl", "osmesa", "glfw")  # the first two need no display
+
+
+class Frame(NamedTuple):
+    """What is seen after a decision."""
+
+    image: np.ndarray  # [h, w, 3] uint8
+    step: int  # environment steps so far
+    total: float  # return so far
+    ended: str = ""  # "terminated" or "truncated"
+
+
+def main(argv: list[str]) -> int:
+    """Run `dpft video` with these arguments. Raises DataError for what cannot be played, drawn or written."""
+    parser = Flags(
+        prog="dpft video",
+        description="Film one evaluation episode of a run, the policy before fine-tuning and the newest one side by "
+        "side from the same initial state, with step and return: the episode of `dpft eval RUN --episodes 1`. One "
+        "frame a decision, in real time. Needs PyAV (pip install 'dpft[video]'), and no display.",
+        epilog="example: dpft video runs/quickstart/runs/hopper-medium_ncdpo_K5_seed0 --seed 7",
+    )
+    parser.add_argument("run", type=Path, help="a run's folder, finished or under way, with its weights")
+    parser.add_argument("--seed", type=int, help="of the initial state (default: the first of training's evaluations)")
+    parser.add_argument("--out", type=Path, help="an .mp4 file (default: RUN/video.mp4)")
+    options = parser.parse_args(argv)
+    run: Path = options.run
+    check(run, options.out)
+    os.environ["MUJOCO_GL"] = backend()
+
+    import torch
+
+    from sweeps.base import base_policy
+    from sweeps.progress import pretraining
+    from sweeps.records import read_done
+    from sweeps.reload import reload_run
+    from sweeps.run import EVALUATION, make_method, stream
+
+    config, after, evaluator, steps = reload_run(run)
+    torch.set_num_threads(config.threads)
+    task = evaluator.task
+    before = make_method(config, base_policy(config, task).policy)
+    seed = config.eval_seed if options.seed is None else options.seed
+    steps = (read_done(run) or {}).get("env_steps", steps or config.env_steps)
+    titles = ("before fine-tuning", f"{config.method} after {steps:,} steps")
+    out: Path = options.out or run / "video.mp4"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with pretraining(f"filming {task.name}", 2 * task.max_episode_steps) as advance, replacing(out) as temporary:
+
+        def episode(method: "Method", done: int) -> Iterator[Frame]:
+            with method.drawing_from(stream(config.seed, EVALUATION)):
+                for frame in play(method, evaluator, seed):
+                    advance(done + frame.step)
+                    yield frame
+
+        # one after the other: MuJoCo's renderers of one process do not take turns
+        first = list(episode(before, 0))
+        rate = Fraction(frame_rate(task), config.chunk)
+        ends = write(temporary, titles, first, episode(after, task.max_episode_steps), rate)
+        advance(2 * task.max_episode_steps)
+    for title, end in zip(titles, ends, strict=True):
+        print(f"{title}: return {end.total:.1f}, {end.ended} after {end.step} steps")
+    print(f"video in {out}; next: dpft eval {run}, the mean over many episodes")
+    return 0
+
+
+def check(run: Path, out: Path | None) -> None:
+    """Raises DataError for what can be known before the minutes that loading and playing take."""
+    if out and out.suffix != ".mp4":
+        raise DataError(f"--out {out}: expected a name that ends in .mp4")
+    kept = (run / "weights.safetensors", run / "checkpoint")
+    if (run / "config.yaml").exists() and not any(path.exists() for path in kept):
+        raise DataError(
+            f"{run} has neither weights.safetensors nor a checkpoint (published records have none): "
+            f"make it again by dpft train --config {run / 'config.yaml'} --out runs/NAME"
+        )
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        raise DataError("videos are written by PyAV, which is not installed: pip install 'dpft[video]'") from None
+
+
+def backend() -> str:
+    """What MuJoCo can draw with on this machine: $MUJOCO_GL, or the first of BACKENDS that works.
+
+    Each is tried in a process of its own, since OpenGL is loaded for one of them only. Raises DataError where none is.
+    """
+    asked = os.environ.get("MUJOCO_GL")
+    for name in [asked] if asked else BACKENDS:
+        program = [sys.executable, "-c", "import mujoco; mujoco.GLContext(8, 8).make_current()"]
+        if subprocess.run(program, env=os.environ | {"MUJOCO_GL": name}, capture_output=True).returncode == 0:
+            return name
+    tried = f"MUJOCO_GL={asked}" if asked else ", ".join(BACKENDS)
+    raise DataError(
+        f"MuJoCo cannot draw here (tried {tried}): install a software renderer, on Debian by apt install libosmesa6, "
+        "or libegl1 and libegl-mesa0"
+    )
+
+
+def make_env(task: "TaskSpec") -> Any:
+    """One environment of the task that gives pictures. Raises DataError where it cannot."""
+    import gymnasium as gym
+
+    size: dict[str, Any] = {"width": SIDE, "height": SIDE} if task.native else {}
+    try:
+        env: Any = gym.make(task.env_id, render_mode="rgb_array", **size)
+        env.reset()
+        env.render()
+    except Exception as error:  # whatever a foreign environment raises
+        raise DataError(f"{task.env_id} gives no pictures: {first_line(error)}") from None
+    return env
+
+
+def frame_rate(task: "TaskSpec") -> int:
+    """Environment steps in a second of real time."""
+    import gymnasium as gym
+
+    env = gym.make(task.env_id)
+    rate = env.metadata.get("render_fps") or 30
+    env.close()
+    return int(rate)
+
+
+def play(method: "Method", evaluator: "Evaluator", seed: int) -> Iterator[Frame]:
+    """An episode in Gymnasium, as Evaluator plays it: a frame of the initial state, then one for each decision."""
+    import torch
+
+    env = make_env(evaluator.task)
+    try:
+        obs, _ = env.reset(seed=seed)
+        frame = Frame(env.render(), 0, 0.0)
+        yield frame
+        while not frame.ended:
+            rows = torch.from_numpy(evaluator.scale.obs(np.asarray(obs, np.float64)[None])).to(method.device)
+            actions = evaluator.scale.action(method.exploit(rows).cpu().numpy())[0]
+            total, step, ended = frame.total, frame.step, ""
+            for action in np.clip(actions, env.action_space.low, env.action_space.high).astype(np.float32):
+                obs, reward, terminated, truncated, _ = env.step(action)
+                total, step = total + float(reward), step + 1
+                if terminated or truncated:
+                    ended = "terminated" if terminated else "truncated"
+                    break
+            frame = Frame(env.render(), step, total, ended)
+            yield frame
+    finally:
+        env.close()
+
+
+def write(
+    path: Path, titles: Iterable[str], left: Iterable[Frame], right: Iterable[Frame], rate: Fraction
+) -> tuple[Frame, Frame]:
+    """An mp4 file of two episodes, the shorter one resting at its end; returns both last frames."""
+    import av
+
+    ends: list[Frame] = []
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = None
+        for pair in zip_longest(left, right):
+            ends = [frame or end for frame, end in zip_longest(pair, ends)]
+            image = np.hstack([panel(title, frame) for title, frame in zip(titles, ends, strict=True)])
+            if stream is None:
+                height, width, _ = image.shape
+                stream = container.add_stream("libx264", rate=rate, options={"crf": "20"})
+                stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"  # what every player knows
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode(None))
+    return ends[0], ends[1]
+
+
+def panel(title: str, frame: Frame) -> np.ndarray:
+    """A frame below its title, step and return, [h, w, 3]; height and width are even, as the codec wants them."""
+    height, width = (size // 2 * 2 for size in frame.image.shape[:2])
+    image = Image.new("RGB", (width, height + HEADER), "#14171a")
+    image.paste(Image.fromarray(frame.image[:height, :width]), (0, HEADER))
+    draw = ImageDraw.Draw(image)
+    draw.text((10, 8), title, "white", ImageFont.load_default(16))
+    line = f"step {frame.step:>4}   return {frame.total:8.1f}   {frame.ended}"
+    draw.text((10, 31), line, "#ffb0a0" if frame.ended == "terminated" else "#c8ccd0", ImageFont.load_default(14))
+    return np.asarray(image)

@@ -1,0 +1,77 @@
+"""A video is that of the episode that evaluation plays, and shows it."""
+
+import shutil
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from envs import DataError
+from sweeps import video
+from sweeps.cli import main
+from sweeps.reload import reload_run
+from sweeps.run import EVALUATION, stream, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _renderer():
+    try:
+        video.backend()
+    except DataError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def run(tmp_path, tiny):
+    train(tiny(), tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def frames_of(path) -> tuple[list[np.ndarray], Fraction]:
+    with av.open(str(path)) as container:
+        rate = container.streams.video[0].average_rate
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], rate
+
+
+def test_the_episode_of_evaluation_is_filmed(run, capsys, monkeypatch):
+    capsys.readouterr()  # what training said
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    assert main(["video", str(run)]) == 0
+    out = capsys.readouterr().out
+    config, method, evaluator, _ = reload_run(run)
+    (played,) = evaluator(method, 1, config.eval_seed, stream(config.seed, EVALUATION))
+    assert f"return {played.total:.1f}, {played.ended} after {played.length} steps" in out.splitlines()[1]
+    assert f"video in {run / 'video.mp4'}; next: dpft eval {run}" in out
+
+    frames, rate = frames_of(run / "video.mp4")
+    lengths = [int(line.split(" after ")[-1].split()[0]) for line in out.splitlines()[:2]]
+    assert len(frames) == 1 + max(-(-length // config.chunk) for length in lengths)
+    assert rate == Fraction(125, config.chunk)  # Hopper makes 125 steps a second
+    assert {frame.shape for frame in frames} == {(video.SIDE + video.HEADER, 2 * video.SIDE, 3)}
+    bodies = [frame[video.HEADER :].astype(int) for frame in frames]
+    for half in (slice(None, video.SIDE), slice(video.SIDE, None)):
+        pictures = [body[:, half] for body in bodies]
+        assert all(picture.std() > 10 for picture in pictures)  # none is of one colour
+        assert max(np.abs(picture - pictures[0]).max() for picture in pictures) > 50  # something moves
+    first = bodies[0]
+    np.testing.assert_allclose(first[:, : video.SIDE].mean(), first[:, video.SIDE :].mean(), atol=2)  # the same start
+    assert [path.name for path in run.glob(".*mp4*")] == []
+
+
+def test_what_cannot_be_filmed_is_one_line(run, tmp_path, capsys, monkeypatch):
+    capsys.readouterr()  # what training said
+    published = shutil.copytree(run, tmp_path / "published", ignore=shutil.ignore_patterns("weights*", "video*"))
+    for arguments, says in (
+        ([str(published)], "has neither weights.safetensors nor a checkpoint"),
+        ([str(tmp_path / "nothing")], "is no run: it has no config.yaml"),
+        ([str(run), "--out", "video.gif"], "expected a name that ends in .mp4"),
+        ([str(run), "--sede", "3"], "unrecognized arguments"),
+    ):
+        assert main(["video", *arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line
+    monkeypatch.setenv("MUJOCO_GL", "nothing")
+    assert main(["video", str(run), "--out", str(tmp_path / "out" / "video.mp4")]) == 2
+    assert "apt install libosmesa6" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
