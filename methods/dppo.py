@@ -50,7 +50,7 @@ class DPPO(PPO):
         super().__init__(policy, spec, config, rng)
         assert config.finetuned_steps is not None, "the config must be resolved"
         self.samples_per_decision = config.finetuned_steps
-        self.frozen = copy.deepcopy(policy.network).requires_grad_(False)
+        self.frozen = copy.deepcopy(policy.network)  # never in a graph: the chain's first steps carry no gradient
         sampler = config.sampler, config.sampler_steps
         self.chain = policy.chain(*sampler, std_floor=config.sampling_std_floor, noise_clip=config.noise_clip)
         if config.sampler == "ddpm":
@@ -68,7 +68,8 @@ class DPPO(PPO):
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Decision:
-        points, noise = self.run(obs, exploit=False)
+        with self.mixed():
+            points, noise = self.run(obs, exploit=False)
         count = self.samples_per_decision
         # x_{k-1} - mean is std * z by construction: the log-probability needs no second pass
         deviation = self.chain.std[-count:, None, None] * noise[:, -count:].clamp(

@@ -34,6 +34,7 @@ class PPOConfig(MethodConfig):
     advantage_quantiles: tuple[float, float] = (0.0, 1.0)  # clamp of advantages, within each minibatch (dppo: none)
     reward_scaling: bool = True  # divide by the running deviation of the discounted return, clip at 10 (dppo: yes)
     time_limit: Literal["bootstrap", "terminal"] = "bootstrap"  # released dppo code in Gym: terminal
+    precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products, exploring and updating
 
 
 def gae(
@@ -137,6 +138,10 @@ class PPO(Method):
             self.critic.parameters(), self.config.critic_learning_rate, weight_decay=0.0, fused=True
         )
 
+    def mixed(self) -> torch.autocast:
+        """Within it networks compute in the configured precision; their parameters and outputs stay float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, self.config.precision == "bfloat16")
+
     @abstractmethod
     def new_log_prob(self, data: dict[str, Tensor], decision: Tensor, index: Tensor) -> Tensor:
         """Log-probability under the current policy of the samples (decision [B], index [B]) -> [B], differentiable."""
@@ -163,18 +168,30 @@ class PPO(Method):
 
     def flatten(self, rollout: Rollout) -> dict[str, Tensor]:
         """[T, n, ...] -> [T * n, ...] of everything that the losses read."""
-        return {
+        data = {
             name: value.flatten(0, 1)
             for name, value in {"obs": rollout.obs, "chunk": rollout.chunk, **rollout.memo}.items()
         }
+        if self.config.precision != "float32":  # rounding of another graph or shape would be taken for a change
+            samples = torch.arange(data["log_prob"].numel(), device=self.device)
+            data["log_prob"] = self.log_prob(data, samples)
+        return data
 
     @torch.no_grad()
+    def log_prob(self, data: dict[str, Tensor], samples: Tensor) -> Tensor:
+        """Log-probability of samples [B] under the current policy, [B], in slices as the update takes them."""
+        with self.mixed():
+            return torch.cat([self.new_log_prob(data, *self.split(part)) for part in samples.split(SLICE)])
+
+    def split(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples [B] -> their decision [B] and which of its samples they are [B]."""
+        return samples // self.samples_per_decision, samples % self.samples_per_decision
+
     def log_ratio(self, rollout: Rollout) -> Tensor:
-        """New minus stored log-probability of every sample, [T * n * samples per decision]."""
+        """New minus stored log-probability of every sample in random order, [T * n * samples per decision]."""
         data = self.flatten(rollout)
-        samples = torch.arange(data["log_prob"].numel(), device=self.device)
-        decision, index = samples // self.samples_per_decision, samples % self.samples_per_decision
-        return self.new_log_prob(data, decision, index) - data["log_prob"].flatten()
+        samples = torch.randperm(data["log_prob"].numel(), generator=self.rng, device=self.device)
+        return self.log_prob(data, samples) - data["log_prob"].flatten()[samples]
 
     def estimate_advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Advantages, returns and values of every decision, flat [T * n]."""
@@ -204,10 +221,9 @@ class PPO(Method):
         self, data: dict[str, Tensor], decision: Tensor, index: Tensor, advantage: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The samples' mean clipped surrogate, and their KL estimate, clip fraction and mean ratio."""
-        log_ratio = (
-            self.new_log_prob(data, decision, index)
-            - data["log_prob"].flatten()[decision * self.samples_per_decision + index]
-        )
+        with self.mixed():
+            new = self.new_log_prob(data, decision, index)
+        log_ratio = new - data["log_prob"].flatten()[decision * self.samples_per_decision + index]
         clip = self.clip_width(index)
         loss = clipped_surrogate(log_ratio, self.advantage_weight(index) * advantage, clip).mean()
         with torch.no_grad():
@@ -222,7 +238,8 @@ class PPO(Method):
     def critic_loss(self, data: dict[str, Tensor], decision: Tensor) -> Tensor:
         """The mean over samples, each state evaluated once however many of its samples are in the minibatch."""
         states, repeats = decision.unique(return_counts=True) if self.samples_per_decision > 1 else (decision, 1)
-        value = self.critic(data["obs"][states])
+        with self.mixed():
+            value = self.critic(data["obs"][states])
         loss = value_loss(value, data["return"][states], data["value"][states], self.config.value_clip)
         return (loss * repeats).sum() / len(decision)
 
@@ -231,7 +248,7 @@ class PPO(Method):
         train_actor = self.updates >= self.config.critic_warmup
         history: list[dict[str, Tensor]] = []
         for samples in self._minibatches(len(data["obs"])):
-            decision, index = samples // self.samples_per_decision, samples % self.samples_per_decision
+            decision, index = self.split(samples)
             history.append(self._step_critic(data, decision) | self._step_actor(data, decision, index, train_actor))
             if self.config.target_kl is not None and history[-1]["policy/kl"] > self.config.target_kl:
                 break

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from methods.policy.denoiser import Denoiser
+from methods.policy.denoiser import Denoiser, Encoded
 from methods.policy.schedule import NoiseSchedule
 
 Index = int | Tensor  # one step for all rows, or one per row [n]
@@ -96,7 +96,7 @@ class Chain(nn.Module):
         epsilon = (x - self._at("signal", i) * x0) / self._at("noise_scale", i)
         return self._at("signal_before", i) * x0 + self._at("direction", i) * epsilon
 
-    def step_mean(self, network: Denoiser, encoded: Tensor, x: Tensor, i: Index) -> Tensor:
+    def step_mean(self, network: Denoiser, encoded: Encoded, x: Tensor, i: Index) -> Tensor:
         return self.mean(x, network(x, self._t[i] if isinstance(i, int) else self.t[i], encoded), i)
 
     def noise(self, n: int, chunk: int, action_dim: int, rng: torch.Generator) -> Tensor:
@@ -125,7 +125,7 @@ class Chain(nn.Module):
         first = 0 if last is None else max(0, len(self) - last)
         points = [noise[:, 0]]
 
-        def advance(using: Denoiser, encoded: Tensor, i: int, recompute: bool = False) -> None:
+        def advance(using: Denoiser, encoded: Encoded, i: int, recompute: bool = False) -> None:
             arguments = using, encoded, points[-1], i
             mean = (
                 checkpoint(self.step_mean, *arguments, use_reentrant=False) if recompute else self.step_mean(*arguments)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
+Encoded = tuple[Tensor, Tensor, Tensor]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "mish": nn.Mish, "tanh": nn.Tanh}
 
 
@@ -18,9 +19,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
         self.activation = ACTIVATIONS[activation]()
+        # what the first layer gave is needed no more, and a new tensor of its size costs time
+        self.inner = nn.ReLU(inplace=True) if activation == "relu" else self.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.activation(self.first(self.activation(x))))
+        return x + self.second(self.inner(self.first(self.activation(x))))
 
 
 class ResidualMLP(nn.Module):
@@ -42,21 +45,21 @@ class ResidualMLP(nn.Module):
 
 
 class ValueNetwork(nn.Module):
-    """V(s): obs [..., O] -> [...]."""
+    """V(s): obs [..., O] -> [...], float32."""
 
     def __init__(self, obs_dim: int, hidden: tuple[int, ...], activation: str = "mish") -> None:
         super().__init__()
         self.trunk = ResidualMLP(obs_dim, hidden, 1, activation)
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.trunk(obs).squeeze(-1)
+        return self.trunk(obs).squeeze(-1).float()
 
 
 class Denoiser(nn.Module):
     """Predicts epsilon or x0 from a noisy chunk [n, H, A], its timestep and the observation.
 
-    The trunk's first layer sees [chunk | time embedding | obs]; it is applied in these three parts, so that the
-    observation's part is computed once per chunk (`encode`) and not once per denoising step.
+    The trunk's first layer sees [chunk | time embedding | obs]; it is applied in these three parts, so that those of
+    the observation and of the timesteps are computed once per chunk (`encode`) and not once per denoising step.
     """
 
     sinusoids: Tensor
@@ -82,19 +85,20 @@ class Denoiser(nn.Module):
         weight = self.trunk.input.weight
         return weight[:, :flat], weight[:, flat : flat + self.time_dim], weight[:, flat + self.time_dim :]
 
-    def encode(self, obs: Tensor) -> Tensor:
-        """The observation's part of the first layer: [n, O] -> [n, width]."""
-        return nn.functional.linear(obs, self._split()[2], self.trunk.input.bias)
+    def encode(self, obs: Tensor) -> Encoded:
+        """The first layer's parts for observations [n, O] and all timesteps, [n, width] and [K, width], and the chunk's
+        weight [width, H * A]."""
+        chunk_weight, time_weight, obs_weight = self._split()
+        time = nn.functional.linear(self.time_mlp(self.sinusoids), time_weight)
+        return nn.functional.linear(obs, obs_weight, self.trunk.input.bias), time, chunk_weight.type_as(time)
 
-    def forward(self, x: Tensor, t: int | Tensor, encoded: Tensor) -> Tensor:
-        """x [n, H, A], t one timestep or one per row [n], encoded = encode(obs) [n, width] -> [n, H, A]."""
-        chunk_weight, time_weight, _ = self._split()
-        if isinstance(t, int):
-            time = nn.functional.linear(self.time_mlp(self.sinusoids[t]), time_weight)
-        else:  # K rows, then gathered: cheaper than a row per sample
-            time = nn.functional.linear(self.time_mlp(self.sinusoids), time_weight)[t]
-        first = nn.functional.linear(x.flatten(1), chunk_weight) + time + encoded
-        return self.trunk.output(self.trunk.blocks(first)).view_as(x)
+    def forward(self, x: Tensor, t: int | Tensor, encoded: Encoded) -> Tensor:
+        """x [n, H, A], t one timestep or one per row [n], encoded = encode(obs) -> [n, H, A], of x's type."""
+        obs, time, weight = encoded
+        # index_select: its backward pass takes a quarter of indexing's
+        step = time[t] if isinstance(t, int) else time.index_select(0, t)
+        first = nn.functional.linear(x.flatten(1), weight) + step + obs
+        return self.trunk.output(self.trunk.blocks(first)).view_as(x).type_as(x)
 
 
 def sinusoidal_embedding(steps: int, dim: int) -> Tensor:

@@ -69,7 +69,7 @@ class GaussianPolicy(nn.Module):
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """obs [n, O] -> mean [n, H, A], standard deviation [A]."""
-        mean = self.trunk(obs).tanh().view(-1, self.spec.chunk, self.spec.action_dim)
+        mean = self.trunk(obs).float().tanh().view(-1, self.spec.chunk, self.spec.action_dim)
         return mean, bounded_std(self.log_std, self.config.std_bounds)
 
     def draw_cloning_loss(self, obs: Tensor, chunk: Tensor, rng: torch.Generator) -> Tensor:

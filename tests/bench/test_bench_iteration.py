@@ -44,10 +44,11 @@ def weights(network: torch.nn.Module) -> int:
     return sum(layer.weight.numel() for layer in network.modules() if isinstance(layer, torch.nn.Linear))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["dppo", "ncdpo", "gaussian-ppo"])
-def test_iteration(benchmark, name):
+def test_iteration(benchmark, name, precision):
     """40 environments x 500 decisions x chunks of 4, K = 20, 10 steps fine-tuned, 5 epochs; CPU seconds, one thread."""
-    method = build(name)
+    method = build(name, precision=precision)
     config = method.config
     collector = Collector(make_vec(get_task("hopper-medium"), 40, 4), method, BOX, list(range(40)))
     method.update(collector.collect())  # allocations settle

@@ -6,6 +6,7 @@ import torch
 from methods.conformance import build, roll_out
 from methods.dppo import DPPO
 from methods.gaussian_ppo import GaussianPPO
+from methods.ncdpo import NCDPO
 from methods.ppo import RewardScaler, clipped_surrogate, gae, shuffled
 
 
@@ -110,3 +111,19 @@ def test_critic_warm_up_leaves_the_actor_alone():
     assert all(torch.equal(a, b) for a, b in zip(before, method.policy.parameters(), strict=True))
     method.update(roll_out(method))
     assert any(not torch.equal(a, b) for a, b in zip(before, method.policy.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("cls", [DPPO, NCDPO, GaussianPPO])
+def test_bfloat16_leaves_the_ratio_of_fresh_samples_alone(cls):
+    """Old log-probabilities come from the same graph and shapes: within a twentieth of the clip, before and after."""
+    method = build(cls, {"precision": "bfloat16"})
+    for number in range(2):
+        rollout = roll_out(method, number)
+        assert method.log_ratio(rollout).abs().max() < method.config.clip / 20
+        method.update(rollout)
+    data = method.flatten(rollout)
+    method.config = method.config.model_copy(update={"precision": "float32"})
+    rounding = (method.log_prob(data, torch.arange(data["log_prob"].numel())) - data["log_prob"]).abs().max()
+    assert 1e-4 < rounding < 1, "the products were rounded, and no more than that"
+    assert all(parameter.dtype == torch.float32 for parameter in method.policy.parameters())
+    assert rollout.chunk.dtype == torch.float32
