@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 SIDE = 360  # pixels of a panel
 HEADER = 56  # pixels above it
+RATE = 25  # frames a second, at most about
+SHADOWS = 1024  # pixels of their map; MuJoCo's own 4096 take twice as long and look the same here
 BACKENDS = ("egl", "osmesa", "glfw")  # the first two need no display
 
 
 class Frame(NamedTuple):
-    """What is seen after a decision."""
+    """What is seen after some environment steps."""
 
     image: np.ndarray  # [h, w, 3] uint8
     step: int  # environment steps so far
@@ -40,8 +42,8 @@ def main(argv: list[str]) -> int:
     parser = Flags(
         prog="dpft video",
         description="Film one evaluation episode of a run, the policy before fine-tuning and the newest one side by "
-        "side from the same initial state, with step and return: the episode of `dpft eval RUN --episodes 1`. One "
-        "frame a decision, in real time. Needs PyAV (pip install 'dpft[video]'), and no display.",
+        "side from the same initial state, with step and return: the episode of `dpft eval RUN --episodes 1`, in real "
+        "time. Needs PyAV (pip install 'dpft[video]'), and no display.",
         epilog="example: dpft video runs/quickstart/runs/hopper-medium_ncdpo_K5_seed0 --seed 7",
     )
     parser.add_argument("run", type=Path, help="a run's folder, finished or under way, with its weights")
@@ -69,17 +71,17 @@ def main(argv: list[str]) -> int:
     titles = ("before fine-tuning", f"{config.method} after {steps:,} steps")
     out: Path = options.out or run / "video.mp4"
     out.parent.mkdir(parents=True, exist_ok=True)
+    every, rate = frame_rate(task)
     with pretraining(f"filming {task.name}", 2 * task.max_episode_steps) as advance, replacing(out) as temporary:
 
         def episode(method: "Method", done: int) -> Iterator[Frame]:
             with method.drawing_from(stream(config.seed, EVALUATION)):
-                for frame in play(method, evaluator, seed):
+                for frame in play(method, evaluator, seed, every):
                     advance(done + frame.step)
                     yield frame
 
         # one after the other: MuJoCo's renderers of one process do not take turns
         first = list(episode(before, 0))
-        rate = Fraction(frame_rate(task), config.chunk)
         ends = write(temporary, titles, first, episode(after, task.max_episode_steps), rate)
         advance(2 * task.max_episode_steps)
     for title, end in zip(titles, ends, strict=True):
@@ -125,9 +127,12 @@ def make_env(task: "TaskSpec") -> Any:
     """One environment of the task that gives pictures. Raises DataError where it cannot."""
     import gymnasium as gym
 
-    size: dict[str, Any] = {"width": SIDE, "height": SIDE} if task.native else {}
+    # the camera that Gymnasium takes by itself does not follow every robot
+    view: dict[str, Any] = {"width": SIDE, "height": SIDE, "camera_name": "track"} if task.native else {}
     try:
-        env: Any = gym.make(task.env_id, render_mode="rgb_array", **size)
+        env: Any = gym.make(task.env_id, render_mode="rgb_array", **view)
+        if task.native:
+            env.unwrapped.model.vis.quality.shadowsize = SHADOWS
         env.reset()
         env.render()
     except Exception as error:  # whatever a foreign environment raises
@@ -135,37 +140,37 @@ def make_env(task: "TaskSpec") -> Any:
     return env
 
 
-def frame_rate(task: "TaskSpec") -> int:
-    """Environment steps in a second of real time."""
+def frame_rate(task: "TaskSpec") -> tuple[int, Fraction]:
+    """Environment steps between two frames, and frames a second of real time, about RATE or fewer."""
     import gymnasium as gym
 
     env = gym.make(task.env_id)
-    rate = env.metadata.get("render_fps") or 30
+    steps = round(env.metadata.get("render_fps") or RATE)  # a second
     env.close()
-    return int(rate)
+    every = max(1, round(steps / RATE))
+    return every, Fraction(steps, every)
 
 
-def play(method: "Method", evaluator: "Evaluator", seed: int) -> Iterator[Frame]:
-    """An episode in Gymnasium, as Evaluator plays it: a frame of the initial state, then one for each decision."""
+def play(method: "Method", evaluator: "Evaluator", seed: int, every: int) -> Iterator[Frame]:
+    """An episode in Gymnasium, as Evaluator plays it: a frame of the initial state, every so many steps, and last."""
     import torch
 
     env = make_env(evaluator.task)
     try:
         obs, _ = env.reset(seed=seed)
-        frame = Frame(env.render(), 0, 0.0)
-        yield frame
-        while not frame.ended:
+        step, total, ended = 0, 0.0, ""
+        yield Frame(env.render(), step, total)
+        while not ended:
             rows = torch.from_numpy(evaluator.scale.obs(np.asarray(obs, np.float64)[None])).to(method.device)
             actions = evaluator.scale.action(method.exploit(rows).cpu().numpy())[0]
-            total, step, ended = frame.total, frame.step, ""
             for action in np.clip(actions, env.action_space.low, env.action_space.high).astype(np.float32):
                 obs, reward, terminated, truncated, _ = env.step(action)
-                total, step = total + float(reward), step + 1
-                if terminated or truncated:
-                    ended = "terminated" if terminated else "truncated"
+                step, total = step + 1, total + float(reward)
+                ended = "terminated" if terminated else "truncated" if truncated else ""
+                if step % every == 0 or ended:
+                    yield Frame(env.render(), step, total, ended)
+                if ended:
                     break
-            frame = Frame(env.render(), step, total, ended)
-            yield frame
     finally:
         env.close()
 
