@@ -1,15 +1,21 @@
 """Sampling, and one update of each method, at the reference's Hopper settings."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from products import limit
 
 from methods import get_method
 from methods.interface import Rollout, Spec
 from methods.policy.config import PolicyConfig
 from methods.policy.models import make_policy
 
+pytestmark = pytest.mark.benchmark(timer=time.process_time)
 HOPPER = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
 REFERENCE_POLICY = PolicyConfig(hidden=(512, 512, 512))
 STEPS = 20
@@ -24,11 +30,11 @@ SETTINGS = {
 }
 
 
-def build(name: str, **changes):
+def build(name: str, steps: int = STEPS, **changes):
     torch.set_num_threads(1)
     cls = get_method(name)
-    config = cls.Config(**SETTINGS[name] | changes).resolved(STEPS)
-    policy = make_policy(cls.fine_tunes, REFERENCE_POLICY, HOPPER, STEPS, 0)
+    config = cls.Config(**SETTINGS[name] | changes).resolved(steps)
+    policy = make_policy(cls.fine_tunes, REFERENCE_POLICY, HOPPER, steps, 0)
     return cls(policy, HOPPER, config, torch.Generator().manual_seed(0))
 
 
@@ -60,16 +66,55 @@ def test_act(benchmark, name):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_update(benchmark, name):
-    """One whole update; seconds per (sample, differentiated denoising step, epoch) for the methods with a chain."""
+    """One whole update: CPU seconds, and what its matrix products alone would take."""
     method = build(name)
     rollout = rollout_of(method)
     method.update(rollout)  # DSRL's replay needs one, and allocations settle
-    started = time.perf_counter()
+    started = time.process_time()
     benchmark.pedantic(method.update, (rollout,), rounds=1, iterations=1)
-    seconds = time.perf_counter() - started
+    taken = time.process_time() - started
     if name in ("ncdpo", "dppo"):
         passes = rollout.reward.numel() * 10 * method.config.epochs
-        benchmark.extra_info["microseconds_per_sample_step_epoch"] = round(1e6 * seconds / passes, 3)
+        benchmark.extra_info["microseconds_per_sample_step_epoch"] = round(1e6 * taken / passes, 3)
+    else:
+        benchmark.extra_info["share_of_product_rate"] = round(limit(lambda: method.update(rollout)) / taken, 2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 10, 20, 50, 100])
+@pytest.mark.parametrize(("name", "checkpointing"), [("dppo", False), ("ncdpo", False), ("ncdpo", True)], ids=str)
+def test_update_against_denoising_steps(benchmark, name, checkpointing, steps):
+    """One epoch over 1,000 decisions; DPPO fine-tunes min(10, K) steps, NCDPO differentiates all K."""
+    changes = {"decisions_per_update": 25, "epochs": 1, "minibatches": 1}
+    if name == "ncdpo":
+        changes |= {"gradient_steps": None, "checkpointing": checkpointing}
+    method = build(name, steps, **changes)
+    rollout = rollout_of(method)
+    method.update(rollout)
+    benchmark.extra_info |= {"method": name, "checkpointing": checkpointing, "denoising_steps": steps}
+    benchmark.pedantic(method.update, (rollout,), rounds=3, iterations=1)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_memory_of_a_hundred_steps(benchmark, checkpointing):
+    """Peak memory of a process whose NCDPO goes back through K = 100, beyond what it had before."""
+    changes = f"decisions_per_update=250, epochs=1, minibatches=1, gradient_steps=None, checkpointing={checkpointing}"
+    code = f"""
+import resource
+from test_bench_methods import build, rollout_of
+method = build("ncdpo", 100, {changes})
+rollout = rollout_of(method)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+method.update(rollout)
+print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parents[1])])
+    process = [sys.executable, "-c", code]
+    done = benchmark.pedantic(
+        subprocess.run, (process,), {"env": os.environ | {"PYTHONPATH": path}, "capture_output": True}, rounds=1
+    )
+    before, peak = map(int, done.stdout.split())
+    benchmark.extra_info |= {"checkpointing": checkpointing, "MiB_before": before, "MiB_peak": peak}
 
 
 @pytest.mark.parametrize("rows", [1_000, 100_000, 1_000_000])

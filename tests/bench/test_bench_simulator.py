@@ -1,5 +1,6 @@
 """The batch engine against bare physics and Gymnasium's vector environment: environment steps per CPU second."""
 
+import os
 import time
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_engine_against_bare_physics(benchmark, name, policy):
         steps += int(info["executed"].sum())
     benchmark.extra_info["env_steps_per_cpu_second"] = round(steps / engine_seconds)
     benchmark.extra_info["rate_over_bare_physics"] = round(float(np.median(ratios)), 3)
+    benchmark(env.step, chunk)
+
+
+@pytest.mark.parametrize("threads", [2**i for i in range((os.cpu_count() or 1).bit_length())])
+@pytest.mark.parametrize("envs", [1, 10, 40, 160, 640])
+def test_rate(benchmark, envs, threads):
+    """Wall-clock environment steps per second on Hopper, chunks of 4 random actions."""
+    task, rng = TASKS["hopper-medium"], np.random.default_rng(0)
+    env = make_vec(task, envs, CHUNK, threads)
+    env.reset(seed=0)
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 1.0:
+        chunk = rng.uniform(-1, 1, (envs, CHUNK, task.action_dim)).astype(np.float32)
+        steps += int(env.step(chunk)[4]["executed"].sum())
+    rate = steps / (time.perf_counter() - started)
+    benchmark.extra_info |= {"environments": envs, "threads": threads, "env_steps_per_second": round(rate)}
     benchmark(env.step, chunk)
 
 

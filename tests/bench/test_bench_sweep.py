@@ -1,7 +1,11 @@
 """What 10,000 runs cost before the first of them starts, and to look at."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +17,8 @@ from sweeps.launch import Sweep
 from sweeps.status import states, summary
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
+CORES = os.cpu_count() or 1
+FROM_SCRATCH = {"method": "dppo", "denoising_steps": 5, "from_scratch": True}
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +58,35 @@ def test_status(benchmark, large, tmp_path):
     assert benchmark.pedantic(look, rounds=3) == "10000 runs: 5000 done, 8 running, 4992 waiting"
     for claim in (*claims, launcher):
         claim.release()
+
+
+@pytest.mark.parametrize("workers", sorted({1, 2, CORES}))
+@pytest.mark.benchmark(timer=time.perf_counter)
+def test_workers(benchmark, tmp_path, workers):
+    """Wall-clock environment steps per second of all runs together: two short runs of DPPO for each core."""
+    grid = {**FROM_SCRATCH, "name": "w", "seed": list(range(2 * CORES)), "env_steps": 32_000, "eval_every": 32_000}
+    path = tmp_path / "w.yaml"
+    path.write_text(yaml.safe_dump(grid))
+    command = [sys.executable, "-m", "sweeps.cli", "sweep", str(path), "--out", str(tmp_path / "out")]
+    command += ["--workers", str(workers)]
+    benchmark.pedantic(subprocess.run, (command,), {"check": True, "capture_output": True}, rounds=1)
+    steps = grid["env_steps"] * len(grid["seed"])
+    benchmark.extra_info |= {"workers": workers, "env_steps_per_second": round(steps / benchmark.stats.stats.mean)}
+
+
+@pytest.mark.benchmark(timer=time.perf_counter)
+def test_starting_a_run(benchmark, tmp_path):
+    """Under three seconds beyond importing torch: a run of no steps and one evaluation episode."""
+
+    def taken(command: list[str]) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**FROM_SCRATCH, "env_steps": 0, "eval_episodes": 1}))
+    command = ["-m", "sweeps.cli", "train", "--config", str(config), "--out", str(tmp_path / "run")]
+    alone = taken(["-c", "import torch"])
+    whole = benchmark.pedantic(taken, (command,), rounds=1)
+    benchmark.extra_info["seconds_beyond_importing_torch"] = round(whole - alone, 2)
+    assert Path(tmp_path / "run/done.json").exists()
