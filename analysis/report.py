@@ -32,7 +32,6 @@ EXAMPLES = """examples:
 PIXELS = 150  # of the page for an inch of a figure
 LONG = 60  # characters; longer cells are wrapped
 RECORDS = ("config.yaml", "curve.csv", "episodes.csv", "metrics.csv", "run.log", "error.txt", "video.mp4")
-Cells = Sequence[str | None]  # of a table's row, as HTML
 
 
 def report(argv: list[str]) -> int:
@@ -222,7 +221,7 @@ def runs(records: "Records", sweep: Path, out: Path) -> str:
                 html.escape(run["task"]),
                 html.escape(str(run["method"])),
                 "" if pd.isna(run["denoising_steps"]) else str(run["denoising_steps"]),
-                str(run["seed"]),
+                html.escape(str(run["seed"])),
                 fate,
                 f"{end['env_steps']:,.0f}" if len(end) else "",
                 f"{end['return_mean']:.1f}" if len(end) else "",
@@ -289,7 +288,11 @@ def commands(records: "Records", sweep: Path) -> str:
     else:
         made = list(dict.fromkeys(str(fact["command"]) for fact in facts if fact.get("command")))
     parts = {
-        "The runs": [*([f"git checkout {newest.removesuffix('-modified')}"] if newest else []), "make setup", *made],
+        "The runs": [
+            *([f"git checkout {str(newest).removesuffix('-modified')}"] if newest else []),
+            "make setup",
+            *made,
+        ],
         "This page": [f"dpft report {where}"],
     }
     parts |= {f"Figure: {name.replace('_', ' ')}": [f"dpft figures {where}  # figures/{name}.png"] for name in FIGURES}
