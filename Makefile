@@ -9,11 +9,11 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup quickstart test test-slow test-slurm bench figures lint
+.PHONY: help setup quickstart test test-slow test-slurm bench bench-compare figures lint
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SETUP)  ## install everything into .venv (Python 3.11 or newer)
 
@@ -40,6 +40,9 @@ test-slurm: $(SETUP)  ## the launcher's tests on a real one-node SLURM (Debian's
 bench: $(SETUP)  ## time the simulator, sampling and updates; numbers go to .benchmarks/latest.json
 	@mkdir -p .benchmarks
 	$(PYTEST) tests/bench --benchmark-enable --benchmark-only --benchmark-json .benchmarks/latest.json
+
+bench-compare: bench  ## the same, each time beside that of results/speed/bench.json, with their ratio
+	$(BIN)/pytest-benchmark compare results/speed/bench.json .benchmarks/latest.json --group-by fullname --columns median
 
 figures: $(SETUP)  ## draw every committed figure again from the records in results/
 	$(BIN)/dpft figures

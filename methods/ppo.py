@@ -36,6 +36,14 @@ class PPOConfig(MethodConfig):
     time_limit: Literal["bootstrap", "terminal"] = "bootstrap"  # released dppo code in Gym: terminal
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products, exploring and updating
 
+    def model_post_init(self, _context: object) -> None:
+        decisions = self.num_envs * self.decisions_per_update
+        if self.normalise_advantage and decisions < 2 * self.minibatches:
+            raise ValueError(
+                f"{self.minibatches} minibatches of {decisions} decisions leave one for each, whose advantage has no "
+                "deviation: give more num_envs or decisions_per_update, or fewer minibatches"
+            )
+
 
 def gae(
     reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, lam: float

@@ -110,6 +110,8 @@ def explain(problem: Any, model: type[BaseModel]) -> str:
         return f"unknown field {path}: " + (
             f"did you mean {near[0]}?" if near else f"there are {', '.join(model.model_fields)}"
         )
+    if problem["type"] == "value_error":  # of a whole part of the config: our own words
+        return f"{path.strip('.')}: {problem['ctx']['error']}"
     return f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
 
 

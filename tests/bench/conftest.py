@@ -9,3 +9,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if benchmark.extra_info:
             found = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in benchmark.extra_info.items())
             terminalreporter.write_line(f"{benchmark.name}: {found}")
+
+
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list, output_json: dict) -> None:
+    """The file keeps statistics, not every round."""
+    for benchmark in output_json["benchmarks"]:
+        benchmark["stats"].pop("data", None)

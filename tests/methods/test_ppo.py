@@ -97,6 +97,12 @@ def test_slices_of_a_minibatch_add_up_to_its_gradient(monkeypatch):
     assert metrics[1] == pytest.approx(metrics[0], rel=1e-4, abs=1e-6)
 
 
+def test_minibatches_of_one_decision_are_refused():
+    with pytest.raises(ValueError, match="5 minibatches of 8 decisions leave one for each"):
+        DPPO.Config(num_envs=4, decisions_per_update=2)
+    DPPO.Config(num_envs=5, decisions_per_update=2)
+
+
 def test_kl_stop_ends_an_update_early():
     free = build(GaussianPPO, {"target_kl": None, "learning_rate": 0.01})
     stopped = build(GaussianPPO, {"target_kl": 0.01, "learning_rate": 0.01})
