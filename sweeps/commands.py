@@ -51,7 +51,7 @@ def one_line(ended: BaseException, box: str, model: type[RunConfig]) -> str:
         prefix = str(getattr(behind, "arg", ""))  # the group of fields it is in
         behind = behind.__context__
     if isinstance(behind, ValidationError):
-        return "; ".join(f"{prefix}.{explain(problem, model)}".lstrip(".") for problem in behind.errors())
+        return "; ".join(explain(problem, model, prefix) for problem in behind.errors())
     words = " ".join(line.strip("│ ") for line in box.splitlines()[1:-1])
     return re.sub(r"\s*─+\s*", "; ", words)
 

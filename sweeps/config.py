@@ -99,9 +99,9 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
     return config
 
 
-def explain(problem: Any, model: type[BaseModel]) -> str:
-    """One pydantic problem in plain words."""
-    path = ".".join(str(part) for part in problem["loc"])
+def explain(problem: Any, model: type[BaseModel], group: str = "") -> str:
+    """One pydantic problem in plain words; group is where the model's fields are in a config."""
+    path = ".".join(str(part) for part in (group, *problem["loc"]) if part != "")
     if problem["type"] == "extra_forbidden":
         *parents, name = problem["loc"]
         for parent in parents:
@@ -111,7 +111,7 @@ def explain(problem: Any, model: type[BaseModel]) -> str:
             f"did you mean {near[0]}?" if near else f"there are {', '.join(model.model_fields)}"
         )
     if problem["type"] == "value_error":  # of a whole part of the config: our own words
-        return f"{path.strip('.')}: {problem['ctx']['error']}"
+        return f"{path}: {problem['ctx']['error']}"
     return f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
 
 
