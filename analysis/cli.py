@@ -1,7 +1,6 @@
 """The command `dpft figures`."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.load import Records
 
-DESCRIPTION = "Draw the figures and the table of sweeps from their records alone; nothing is trained or simulated."
+DESCRIPTION = """Draw the figures and tables of sweeps from their records alone; nothing is trained or simulated. Each
+figure that the records allow is written as PNG, SVG and PDF, the table as Markdown (summary.md), CSV and LaTeX."""
 EXAMPLES = """examples:
   dpft figures runs/quickstart                              into runs/quickstart/figures
   dpft figures runs/mine results/quickstart --out compare   both sweeps on the same axes, into compare/
+  dpft figures runs/mine --ablate clip                      the final return against values of a config field
   dpft figures                                              every sweep of results/ again"""
 
 
@@ -25,9 +26,12 @@ def figures(argv: list[str]) -> int:
     parser.add_argument(
         "--out", type=Path, help="draw all of them together, into this folder; default: PATH/figures each"
     )
+    parser.add_argument("--ablate", metavar="FIELD", help="a config field, dotted or by its last part")
+    parser.add_argument("--style", choices=("light", "dark"), default="light", help="of the background")
     args = parser.parse_args(argv)
 
     from analysis.load import RecordError, load  # here, so that help and mistyped options answer at once
+    from analysis.speed import FILE, write_speed
 
     paths = args.path or sorted(path for path in Path("results").glob("*") if path.is_dir())
     if not paths:
@@ -37,33 +41,54 @@ def figures(argv: list[str]) -> int:
     code = 0
     for sources, out in jobs:
         try:
-            records = load(sources)
+            if [(source / FILE).exists() for source in sources] == [True]:
+                write_speed(sources[0], out, args.style)
+                print(f"{sources[0]}: benchmarks; drawn in {out}")
+                continue
+            records = load(sources, args.ablate)
         except RecordError as error:
             print(error, file=sys.stderr)
             code = 2
             continue
         for warning in records.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        write(records, sources, out)
+        names, lacking = write(records, sources, out, args.ablate, args.style)
         counts = records.runs["status"].value_counts()
         fates = ", ".join(f"{counts[fate]} {fate}" for fate in ("done", "failed", "unfinished") if fate in counts)
-        print(f"{', '.join(map(str, sources))}: runs: {fates}; drawn in {out}")
-        print(f"Look next at {out / 'summary.md'} (the table) and {out / 'sample_efficiency.png'}.")
+        print(f"{', '.join(map(str, sources))}: runs: {fates}; drawn in {out}: {', '.join(names) or 'no figure'}")
+        if lacking:
+            print("not drawn: " + "; ".join(f"{name} ({reason})" for name, reason in lacking.items()))
+        print(f"Look next at {out / (f'ablation_{args.ablate}.md' if args.ablate else 'summary.md')}.")
     return code
 
 
-def write(records: "Records", sources: list[Path], out: Path) -> None:
-    """Write every figure as PNG and SVG, and summary.md with their captions and the table."""
-    from analysis.figures import FIGURES, save
-    from analysis.tables import NOTE, results_table, unfinished_list
+def write(
+    records: "Records", sources: list[Path], out: Path, ablate: str | None = None, look: str = "light"
+) -> tuple[list[str], dict[str, str]]:
+    """Write every figure that can be drawn, and summary.md, results.csv and results.tex.
+
+    With ablate, the ablation alone. Returns the figures' names, and why the others were not drawn.
+    """
+    from analysis.figures import FIGURES, NothingToDraw, ablation
+    from analysis.style import FORMATS, save, style, write_atomically
+    from analysis.tables import NOTE, results_csv, results_latex, results_table, unfinished_list
 
     out.mkdir(parents=True, exist_ok=True)
     text = ["# " + ", ".join(sorted(records.runs["sweep"].unique())), results_table(records), NOTE]
-    for name, (draw, caption) in FIGURES.items():
-        figure = draw(records)
-        for suffix in (".png", ".svg"):
-            save(figure, out / f"{name}{suffix}")
-        text.append(f"![{name.replace('_', ' ')}]({name}.png)\n\n{caption(records)}")
+    kinds = {f"ablation_{ablate}": lambda records: ablation(records, str(ablate))} if ablate else FIGURES
+    names: list[str] = []
+    lacking: dict[str, str] = {}
+    for name, draw in kinds.items():
+        with style(look):
+            try:
+                figure, caption = draw(records)
+            except NothingToDraw as reason:
+                lacking[name] = str(reason)
+                continue
+            for suffix in FORMATS:
+                save(figure, out / f"{name}{suffix}")
+        names.append(name)
+        text.append(f"## {name.replace('_', ' ').capitalize()}\n\n![{name}]({name}.png)\n\n{caption}")
     if unfinished := unfinished_list(records):
         text.append(f"## Runs without a result\n\n{unfinished}")
     if records.warnings:
@@ -71,6 +96,9 @@ def write(records: "Records", sources: list[Path], out: Path) -> None:
         for source in sources:  # the same text wherever the sweep lies
             listed = listed.replace(f"{source}/", "")
         text.append(f"## Records that could not be used\n\n{listed}")
-    temporary = out / f".summary.md.{os.getpid()}"
-    temporary.write_text("\n\n".join(part.strip() for part in text) + "\n")
-    os.replace(temporary, out / "summary.md")
+    if not ablate:
+        write_atomically(out / "results.csv", results_csv(records))
+        write_atomically(out / "results.tex", results_latex(records))
+    summary = "summary.md" if not ablate else f"ablation_{ablate}.md"
+    write_atomically(out / summary, "\n\n".join(part.strip() for part in text) + "\n")
+    return names, lacking

@@ -1,13 +1,16 @@
-"""Run folders -> tables: the curve and the fate of every run, and one line for each record that cannot be used."""
+"""Run folders -> tables: curve, metrics and fate of every run, and one line for each record that cannot be used."""
 
 import csv
+import difflib
 import json
 import math
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -32,6 +35,7 @@ NAMES = {
     "dsrl-sac": "DSRL-SAC",
     "gaussian-ppo": "Gaussian PPO",
 }  # other methods go by the name they are registered under
+NO_METRICS = pd.DataFrame({"run": pd.Series(dtype=str), "env_steps": pd.Series(dtype=float)})
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe either way, ten times faster in C
 
 
@@ -46,20 +50,29 @@ class Records:
     runs has one row per run: sweep, run, task, method, denoising_steps (K, missing where the policy has no chain),
     seed, base_seed, from_scratch, variant (other settings that differ between runs of this method, as text),
     planned_steps, eval_episodes, status (done, failed or unfinished) and reason (of a failure).
+    value is the ablated field's, as text.
     curves has one row per evaluation: those columns of its run, and COLUMNS (steps, seconds, returns).
-    captions are those of the sweeps' grid.yaml; warnings has one line per record that is missing or damaged.
+    metrics has one row per row of metrics.csv: run, and that file's columns.
+    configs has every run's config.yaml; captions are those of the sweeps' grid.yaml; warnings has one line per record
+    that is missing or damaged.
     """
 
     curves: pd.DataFrame
     runs: pd.DataFrame
+    metrics: pd.DataFrame
+    configs: dict[str, dict[str, Any]]
     captions: list[str]
     warnings: list[str]
+
+    def select(self, runs: pd.DataFrame) -> "Records":
+        """The records of some of the runs."""
+        curves, metrics = (table[table["run"].isin(runs["run"])] for table in (self.curves, self.metrics))
+        return replace(self, curves=curves, runs=runs, metrics=metrics)
 
     def experiments(self) -> Iterator[tuple[dict[str, Any], "Records"]]:
         """What is averaged over seeds: its EXPERIMENT columns as a dict, and its own runs and curves."""
         for key, runs in self.runs.groupby(EXPERIMENT, sort=True, dropna=False):
-            curves = self.curves[self.curves["run"].isin(runs["run"])]
-            yield dict(zip(EXPERIMENT, key, strict=True)), Records(curves, runs, self.captions, self.warnings)
+            yield dict(zip(EXPERIMENT, key, strict=True)), self.select(runs)
 
 
 def experiment_name(experiment: dict[str, Any]) -> str:
@@ -72,19 +85,23 @@ def experiment_name(experiment: dict[str, Any]) -> str:
 @dataclass
 class _Run:
     row: dict[str, Any]
-    settings: dict[str, Any]  # the config, flat, without SAME_EXPERIMENT
+    config: dict[str, Any]
+    settings: dict[str, Any]  # the config, flat, without SAME_EXPERIMENT and the ablated field
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def load(paths: Sequence[Path]) -> Records:
+def load(paths: Sequence[Path], ablate: str | None = None) -> Records:
     """Read sweep folders (runs/NAME, results/NAME) or single run folders into one set of records.
 
-    Raises RecordError where a path has no runs, or no run has an evaluation.
+    ablate names a config field, dotted or by its last part, whose values are compared. Raises RecordError where a
+    path has no runs, no run has an evaluation, or no run has the field.
     """
     warnings: list[str] = []
     sweeps = {path: _sweep_folder(path) for path in paths}
     read = [_read_run(folder, sweeps[path], warnings) for path in paths for folder in run_folders(path)]
     found = [run for run in read if run is not None]
+    if ablate:
+        _take_out(ablate, found)
     _name_variants(found)
     found = list(_without_repeats(found, warnings))
     rows = [run.row | point for run in found for point in run.curve]
@@ -97,8 +114,10 @@ def load(paths: Sequence[Path]) -> Records:
     curves = pd.DataFrame(rows).drop(columns=["reason", "planned_steps"])
     for table in (runs, curves):
         table["denoising_steps"] = table["denoising_steps"].astype("Int64")
+    metrics = pd.concat([NO_METRICS, *filter(len, (_read_metrics(run, warnings) for run in found))], ignore_index=True)
     captions = [text for path in dict.fromkeys(sweeps.values()) if (text := _caption(path, warnings))]
-    return Records(curves, runs, captions, warnings)
+    configs = {run.row["run"]: run.config for run in found}
+    return Records(curves, runs, metrics, configs, captions, warnings)
 
 
 def run_folders(path: Path) -> list[Path]:
@@ -146,11 +165,12 @@ def _read_run(folder: Path, sweep: Path, warnings: list[str]) -> _Run | None:
         "denoising_steps": config["denoising_steps"] if chain else None,
         "planned_steps": config["env_steps"],
         "variant": "",
+        "value": "",
         "status": status,
         "reason": reason,
     }
-    settings = dict(_flat({name: value for name, value in config.items() if name not in SAME_EXPERIMENT}))
-    return _Run(row, settings, curve)
+    settings = dict(flat({name: value for name, value in config.items() if name not in SAME_EXPERIMENT}))
+    return _Run(row, config, settings, curve)
 
 
 def _yaml(path: Path, warnings: list[str]) -> dict[str, Any] | None:
@@ -167,10 +187,11 @@ def _yaml(path: Path, warnings: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields of a config by dotted names, their values as text."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+            yield from flat(inner, f"{name}.{key}" if name else str(key))
     else:
         yield name, str(value)
 
@@ -236,6 +257,62 @@ def _number(name: str, cell: str) -> float:
     return number
 
 
+def _read_metrics(run: _Run, warnings: list[str]) -> pd.DataFrame:
+    """The rows of metrics.csv up to the first damaged one; a run that made no step has none."""
+    path = Path(run.row["run"]) / "metrics.csv"
+    if not run.curve or run.curve[-1]["env_steps"] == 0 or "imported_from" in (run.config.get("provenance") or {}):
+        return NO_METRICS
+    try:
+        table = pd.read_csv(path)
+        if "env_steps" not in table:
+            raise ValueError("not the expected columns")
+    except (OSError, ValueError) as error:  # of pandas' parser, too
+        why = "missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        warnings.append(f"{path}: {why}; run has no diagnostics")
+        return NO_METRICS
+    numbers = table.apply(pd.to_numeric, errors="coerce")
+    # an empty cell is a metric that this row has none of, but every row ends with a number
+    sound = ~(numbers.isna() & table.notna()).any(axis=1) & numbers.iloc[:, -1].notna()
+    kept = len(table) if sound.all() else int(sound.argmin())
+    if kept < len(table):
+        warnings.append(f"{path}, line {kept + 2}: incomplete; {len(table) - kept} of {len(table)} rows left out")
+    return numbers.head(kept).assign(run=run.row["run"])
+
+
+def read_chains(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The chains of 64 observations before and after training, each [64, S + 1, H, A] in normalised action units.
+
+    Raises RecordError, one line, where chains.npz is missing or damaged.
+    """
+    path = folder / "chains.npz"
+    try:
+        with np.load(path) as arrays:
+            before, after = arrays["chain_before"], arrays["chain_after"]
+        if before.ndim != 4 or before.shape != after.shape:
+            raise ValueError(f"chains of shapes {before.shape} and {after.shape}; expected [n, S + 1, H, A] twice")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        why = "missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise RecordError(f"{path}: {why}; expected chain_before and chain_after") from None
+    return before, after
+
+
+def _take_out(field_name: str, found: list[_Run]) -> None:
+    """Move the ablated field from what tells experiments apart to the runs' value."""
+    fields = dict.fromkeys(name for run in found for name, _ in flat(run.config) if not name.startswith("provenance."))
+    matches = [name for name in fields if name == field_name] or [
+        name for name in fields if name.rpartition(".")[2] == field_name
+    ]
+    if len(matches) != 1:
+        near = matches or difflib.get_close_matches(field_name, [*fields, *(n.rpartition(".")[2] for n in fields)], 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(fields)}"
+        raise RecordError(f"no single config field {field_name!r} in these runs: {hint}")
+    for run in found:
+        run.row["value"] = dict(flat(run.config)).get(matches[0], "")
+        run.settings.pop(matches[0], None)
+        if matches[0] == "denoising_steps":
+            run.row["denoising_steps"] = None
+
+
 def _name_variants(found: list[_Run]) -> None:
     """Name the settings in which runs of one task, method and K differ beyond their seed, so that none are mixed."""
     alike: dict[tuple, list[_Run]] = {}
@@ -252,7 +329,7 @@ def _without_repeats(found: Iterable[_Run], warnings: list[str]) -> Iterator[_Ru
     """Of runs with the same config and seed, the first: the second holds the same numbers and is no new evidence."""
     seen: dict[tuple, str] = {}
     for run in found:
-        key = tuple(run.row[name] for name in (*EXPERIMENT, "seed", "base_seed"))
+        key = tuple(run.row[name] for name in (*EXPERIMENT, "value", "seed", "base_seed"))
         if key in seen:
             warnings.append(f"{run.row['run']}: the same config and seed as {seen[key]}; left out")
         else:

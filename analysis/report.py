@@ -166,16 +166,19 @@ def figures(records: "Records") -> tuple[str, dict[str, Any]]:
     from rich.console import Console
     from rich.progress import track
 
-    from analysis.figures import FIGURES
+    from analysis.figures import FIGURES, NothingToDraw
 
     console, parts, points = Console(stderr=True), [], {}
-    for name, (draw, caption) in track(
+    for name, draw in track(
         FIGURES.items(), "drawing", console=console, transient=True, disable=not console.is_terminal
     ):
-        (figure, light), (_, dark) = (drawn(draw, records, look) for look in ("light", "dark"))
+        try:
+            (figure, caption, light), (_, _, dark) = (drawn(draw, records, look) for look in ("light", "dark"))
+        except NothingToDraw:
+            continue
         points[name] = hover_points(figure, records)
         width, height = (round(PIXELS * inches) for inches in figure.get_size_inches())
-        text = html.escape(caption(records))
+        text = html.escape(caption)
         parts.append(
             f'<figure id="{name}">\n<h3>{html.escape(name.replace("_", " ").capitalize())}</h3>\n<div class="wide">'
             f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}"><img src="{light}" '
@@ -186,15 +189,15 @@ def figures(records: "Records") -> tuple[str, dict[str, Any]]:
     return "\n".join(parts), points
 
 
-def drawn(draw: Any, records: "Records", look: str) -> tuple["Figure", str]:
-    """A figure and its SVG as a data URI."""
+def drawn(draw: Any, records: "Records", look: str) -> tuple["Figure", str, str]:
+    """A figure, its caption and its SVG as a data URI. Raises NothingToDraw."""
     from analysis.style import save, style
 
     with style(look), tempfile.TemporaryDirectory() as folder:
-        figure = draw(records)
+        figure, caption = draw(records)
         path = Path(folder) / "figure.svg"
         save(figure, path)
-        return figure, f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return figure, caption, f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def results(records: "Records") -> str:

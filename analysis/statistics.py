@@ -1,23 +1,42 @@
-"""What is computed from curves: means over seeds, their intervals, and one number per run."""
+"""What is computed from curves: means over seeds and their intervals, scores of runs, aggregates over tasks.
 
+Aggregates follow Agarwal et al. 2021 (arXiv 2108.13264) and its library rliable: scores [n, m] of n seeds on m tasks.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from analysis.load import Records
+from analysis.load import EXPERIMENT, Records
 
 RESAMPLES = 2000
-FEW_SEEDS = 5  # below this, each seed is shown beside the interval
+FEW_SEEDS = 5  # below this, each seed is shown and the interval is Student's
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its interval; the interval is nan where there is one seed or none."""
+    """A mean over n seeds and its interval; the interval is nan where there is one seed or none."""
 
     mean: float
     low: float
     high: float
+    n: int
+
+
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Student's t interval of the mean over the first axis of values [n, ...]; low and high [...], nan for n < 2.
+
+    Exact for normal data however few seeds there are; with two it is 12.7 standard errors to each side.
+    """
+    n = len(values)
+    if n < 2:
+        nothing = np.full(values.shape[1:], np.nan)
+        return nothing, nothing
+    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return values.mean(axis=0) - half, values.mean(axis=0) + half
 
 
 def bootstrap_interval(
@@ -27,7 +46,7 @@ def bootstrap_interval(
 
     values [n, ...] holds one entry per seed; whole seeds are resampled, so that the interval of a curve is smooth.
     Returns low and high [...]; nan for n < 2. With n seeds it covers less than its level (normal data: about
-    75 % for 3 seeds, 84 % for 5, 90 % for 10), which is why few seeds are shown one by one.
+    75 % for 3 seeds, 84 % for 5, 90 % for 10), which is why few seeds get t_interval.
     """
     n = len(values)
     if n < 2:
@@ -39,13 +58,28 @@ def bootstrap_interval(
     return low, high
 
 
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of the mean over the first axis: t under FEW_SEEDS, bootstrap from there; the same each time."""
+    return t_interval(values) if len(values) < FEW_SEEDS else bootstrap_interval(values, np.random.default_rng(0))
+
+
 def estimate(values: pd.Series) -> Estimate:
-    """Mean over seeds, one value each, with its 95 % interval; the same values give the same interval."""
+    """Mean over seeds, one value each, with its 95 % interval."""
     known = values.dropna().to_numpy(float)
     if not len(known):
-        return Estimate(np.nan, np.nan, np.nan)
-    low, high = bootstrap_interval(known, np.random.default_rng(0))
-    return Estimate(float(known.mean()), float(low), float(high))
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    low, high = interval(known)
+    return Estimate(float(known.mean()), float(low), float(high), len(known))
+
+
+def differs(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the 95 % interval of the difference of two means (Welch's t) excludes 0; False under FEW_SEEDS."""
+    if min(len(first), len(second)) < FEW_SEEDS:
+        return False
+    if np.ptp(first) == 0 and np.ptp(second) == 0:  # Welch's standard error is 0
+        return bool(first[0] != second[0])
+    ends = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return bool(ends.low > 0 or ends.high < 0)
 
 
 def on_common_steps(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +98,7 @@ def on_common_steps(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nda
 def mean_curve(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Steps [G], the mean over seeds [G] and the ends of its 95 % interval [G], of curves as in on_common_steps."""
     steps, values = on_common_steps(curves)
-    return steps, values.mean(axis=0), *bootstrap_interval(values, np.random.default_rng(0))
+    return steps, values.mean(axis=0), *interval(values)
 
 
 def area_under_curve(steps: np.ndarray, values: np.ndarray) -> float:
@@ -73,9 +107,12 @@ def area_under_curve(steps: np.ndarray, values: np.ndarray) -> float:
 
 
 def per_run(records: Records) -> pd.DataFrame:
-    """One row per run that has a curve: run, status, base (return at zero updates, nan where unknown or from
-    scratch), final (return of the last evaluation), improvement, area (mean return along the run), normalised
-    (of the last evaluation), env_steps and minutes at the end, episodes per evaluation."""
+    """One row per run that has a curve.
+
+    Columns: run, seed, status, EXPERIMENT, planned_steps, base (return at zero updates, nan where unknown or from
+    scratch), final (return of the last evaluation), improvement, area (mean return along the run), normalised (of the
+    last evaluation), env_steps and minutes at the end.
+    """
     rows = []
     for name, curve in records.curves.groupby("run", sort=True):
         start, end = curve.iloc[0], curve.iloc[-1]
@@ -84,7 +121,6 @@ def per_run(records: Records) -> pd.DataFrame:
         rows.append(
             {
                 "run": name,
-                "status": end["status"],
                 "base": base,
                 "final": end["return_mean"],
                 "improvement": end["return_mean"] - base,
@@ -94,5 +130,50 @@ def per_run(records: Records) -> pd.DataFrame:
                 "minutes": end["wall_seconds"] / 60,
             }
         )
-    columns = ["run", "status", "base", "final", "improvement", "area", "normalised", "env_steps", "minutes"]
-    return pd.DataFrame(rows, columns=columns)
+    return records.runs[["run", "seed", "status", *EXPERIMENT, "planned_steps"]].merge(pd.DataFrame(rows), on="run")
+
+
+def steps_to(threshold: float, steps: np.ndarray, values: np.ndarray) -> float:
+    """The first step at which a curve (steps [m], values [m]) reaches the threshold, linear between evaluations.
+
+    inf where it never does: such a run is censored at its last step.
+    """
+    above = np.flatnonzero(values >= threshold)
+    if not len(above):
+        return np.inf
+    i = above[0]
+    return float(steps[0] if i == 0 else np.interp(threshold, values[i - 1 : i + 1], steps[i - 1 : i + 1]))
+
+
+# -- aggregates over tasks: scores is a list with one array per task, of one score per seed --------------------------
+
+
+def iqm(scores: list[np.ndarray]) -> float:
+    """Interquartile mean over all seeds and tasks: the mean of the middle half."""
+    return float(stats.trim_mean(np.concatenate(scores), 0.25))
+
+
+def optimality_gap(scores: list[np.ndarray]) -> float:
+    """By how much runs fall short of a score of 1 on average; what is above 1 counts as 1."""
+    return float(1 - np.minimum(np.concatenate(scores), 1).mean())
+
+
+def probability_of_improvement(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+    """P(a random run of the first scores higher than one of the second), mean over tasks; ties count half."""
+    return float(np.mean([(np.sign(x[:, None] - y) + 1).mean() / 2 for x, y in zip(first, second, strict=True)]))
+
+
+def performance_profile(scores: list[np.ndarray], at: np.ndarray) -> np.ndarray:
+    """Share of runs that score more than each value of at [T]; returns [T]."""
+    return (np.concatenate(scores)[:, None] > at).mean(axis=0)
+
+
+def stratified_bootstrap(
+    statistic: Callable[..., float | np.ndarray], *scores: list[np.ndarray], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile interval of statistic(*scores) when seeds are resampled within each task and method."""
+    draws = [
+        statistic(*([rng.choice(task, len(task)) for task in method] for method in scores)) for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(np.array(draws), [0.025, 0.975], axis=0)
+    return low, high
