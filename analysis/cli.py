@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.load import Records
 
+MOST = 10  # warnings that are printed
 DESCRIPTION = """Draw the figures and tables of sweeps from their records alone; nothing is trained or simulated. Each
 figure that the records allow is written as PNG, SVG and PDF, the table as Markdown (summary.md), CSV and LaTeX."""
 EXAMPLES = """examples:
@@ -50,8 +51,10 @@ def figures(argv: list[str]) -> int:
             print(error, file=sys.stderr)
             code = 2
             continue
-        for warning in records.warnings:
+        for warning in records.warnings[:MOST]:
             print(f"warning: {warning}", file=sys.stderr)
+        if len(records.warnings) > MOST:
+            print(f"and {len(records.warnings) - MOST} more warnings, all in the summary", file=sys.stderr)
         names, lacking = write(records, sources, out, args.ablate, args.style)
         counts = records.runs["status"].value_counts()
         fates = ", ".join(f"{counts[fate]} {fate}" for fate in ("done", "failed", "unfinished") if fate in counts)

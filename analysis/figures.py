@@ -53,8 +53,10 @@ METRICS = {
     "policy/std": "Deviation of the final Gaussian",
     "value/explained_variance": "Explained variance",
     "policy/entropy": "Entropy of the noise, nats",
+    "policy/temperature": "Temperature",
+    "loss/distillation": "Distillation loss",
 }
-LOGARITHMIC = ("loss/value", "loss/critic", "policy/gradient_norm")
+LOGARITHMIC = ("loss/value", "loss/critic", "loss/distillation", "policy/gradient_norm", "policy/temperature")
 EPISODES = 30  # probes whose chains are drawn
 Drawing = tuple[Figure, str]
 
@@ -66,18 +68,15 @@ class NothingToDraw(Exception):
 # -- what captions have in common -------------------------------------------------------------------------------------
 
 
-def caption(records: Records, what: str, paper: str = "") -> str:
-    """What a figure shows, then task, seeds, interval, protocol and failures, as one paragraph."""
+def caption(records: Records, what: str, paper: str = "", means: bool = True) -> str:
+    """What a figure shows, then task, seeds, interval and protocol (of means), and failures, as one paragraph."""
     runs = records.runs
     text = [f"{title[0].upper()}{title[1:].rstrip('.')}." for title in records.captions]
     chain = ", ".join(str(k) for k in sorted(runs["denoising_steps"].dropna().unique()))
     text.append(f"{', '.join(sorted(runs['task'].unique()))}{f', K = {chain} denoising steps' if chain else ''}.")
-    text += [what, seeds_and_interval(records)]
-    episodes = " or ".join(str(n) for n in sorted(runs["eval_episodes"].dropna().unique()))
-    text.append(f"Evaluation: mean return of {episodes} complete episodes, whose steps are not counted.")
-    cloned = runs[(runs["status"] == "done") & ~runs["from_scratch"]].dropna(subset="base_seed")
-    if len(cloned) and (cloned.groupby(["task", "method", "variant"])["base_seed"].nunique() == 1).all():
-        text.append("Intervals cover fine-tuning only: seeds share one base policy.")
+    text.append(what)
+    if means:
+        text += [seeds_and_interval(records), protocol(records)]
     if failed := int((runs["status"] == "failed").sum()):
         text.append(f"{failed} of {len(runs)} runs failed and are in no mean.")
     if unfinished := int((runs["status"] == "unfinished").sum()):
@@ -85,6 +84,16 @@ def caption(records: Records, what: str, paper: str = "") -> str:
     if paper:
         text.append(f"Corresponds to {paper}.")
     return " ".join(part for part in text if part)
+
+
+def protocol(records: Records) -> str:
+    runs = records.runs
+    episodes = " or ".join(str(n) for n in sorted(runs["eval_episodes"].dropna().unique()))
+    text = f"Evaluation: mean return of {episodes} complete episodes, whose steps are not counted."
+    bases = runs[(runs["status"] == "done") & ~runs["from_scratch"]].dropna(subset="base_seed")
+    if len(bases) and (bases.groupby(["task", "method", "variant"])["base_seed"].nunique() == 1).all():
+        text += " Intervals cover fine-tuning only: seeds share one base policy."
+    return text
 
 
 def seeds_and_interval(records: Records) -> str:
@@ -100,6 +109,12 @@ def finished(records: Records) -> Records:
     return records.select(records.runs[records.runs["status"] == "done"])
 
 
+def cloned(records: Records) -> Records:
+    """Without the runs from scratch, which have a figure of their own; all of them where there are no others."""
+    own = records.select(records.runs[~records.runs["from_scratch"]])
+    return own if len(own.curves) else records
+
+
 # -- 1, 3: sample efficiency ------------------------------------------------------------------------------------------
 
 
@@ -110,10 +125,9 @@ def sample_efficiency(records: Records) -> Drawing:
     updates, a dotted one the demonstrations' mean. Under FEW_SEEDS each run is drawn too; failed runs are dotted and
     end in a cross.
     """
-    cloned = records.select(records.runs[~records.runs["from_scratch"]])
-    if not len(cloned.curves):
+    if records.runs["from_scratch"].all():
         raise NothingToDraw("every run is from scratch")
-    return _learning_curves(cloned, "the sample-efficiency figures of DPPO (its figures 4 to 6) and NCDPO")
+    return _learning_curves(cloned(records), "the sample-efficiency figures of DPPO and NCDPO")
 
 
 def from_scratch(records: Records) -> Drawing:
@@ -193,8 +207,8 @@ def _curves(
     if not ended:
         return
     steps, mean, low, high = mean_curve(ended)
-    if len(ended) >= FEW_SEEDS or len(ended) > 1:
-        axis.fill_between(steps, low, high, color=kind["color"], alpha=0.13, linewidth=0)
+    if len(ended) > 1:
+        axis.fill_between(steps, low, high, color=kind["color"], alpha=0.1, linewidth=0)
     axis.plot(steps, mean, **kind, linewidth=1.6)
     base = per_run(own).query("status == 'done'")["base"].mean()
     if not pd.isna(base):  # every other colour's dashes are shifted, so that equal bases stay visible
@@ -231,7 +245,7 @@ def _legend_of_kinds(records: Records, demos: bool) -> list[Line2D]:
 
 def denoising_steps(records: Records) -> Drawing:
     """Final return and mean return along the run against K, a row of two panels for each task."""
-    own = finished(records)
+    own = finished(cloned(records))
     chained = own.runs.dropna(subset="denoising_steps")
     if chained.groupby("task")["denoising_steps"].nunique().max() < 2 or chained.empty:
         raise NothingToDraw("there is one number of denoising steps")
@@ -291,7 +305,7 @@ def _points(axis: Axes, groups: Sequence[tuple[float, pd.Series]], kind: dict[st
 
 def curves_by_denoising_steps(records: Records) -> Drawing:
     """Learning curves, one panel for each task and method, one line for each K."""
-    own = finished(records)
+    own = finished(cloned(records))
     chained = own.select(own.runs.dropna(subset="denoising_steps"))
     counts = chained.runs.groupby("task")["denoising_steps"].nunique()
     if counts.empty or counts.max() < 2:
@@ -323,6 +337,7 @@ def curves_by_denoising_steps(records: Records) -> Drawing:
 
 def compute(records: Records) -> Drawing:
     """Return against CPU minutes (wall-clock where CPU time is unknown), and where the time went."""
+    records = cloned(records)
     spent = records.metrics.filter(like="time/").columns.intersection([f"time/{part}" for part in PARTS])
     clock = "cpu_seconds" if records.curves["cpu_seconds"].notna().all() else "wall_seconds"
     tasks = sorted(records.curves["task"].unique())
@@ -347,7 +362,7 @@ def compute(records: Records) -> Drawing:
     sns.despine(figure)
     legend(figure, samples_of(look))
     what = (
-        "Left: the learning curves against the time of the run's own process, evaluation included (a linear scale up "
+        "Curves: return against the time of the run's own process, evaluation included (a linear scale up "
         "to one minute, then a logarithmic one)."
     )
     if bars:
@@ -391,13 +406,16 @@ def aggregates(records: Records) -> Drawing:
     Scores are D4RL-scaled returns of the last evaluation, 1 being D4RL's expert; a method is compared where it has
     finished runs on every task.
     """
+    records = cloned(records)
     scores, tasks = _scores(records)
     if len(tasks) < 2 or len(scores) < 2:
         raise NothingToDraw("it takes two tasks and two methods that have finished runs on all of them")
     rng = np.random.default_rng(0)
     look = {name: kind for name, kind in looks(records).items() if name in {n.split(", K")[0] for n in scores}}
     shades = {name: look[name.split(", K")[0]]["color"] for name in scores}
-    figure, axes = canvas(2, 2)
+    # of different K, too many to read
+    pairs = [(a, b) for a, b in combinations(scores, 2) if len({n.partition(", K = ")[2] for n in (a, b)} - {""}) < 2]
+    figure, axes = canvas(2, 2, panel=(PANEL[0], max(PANEL[1], 0.11 * len(pairs))))
     for axis, (title, statistic) in zip(axes[0], {"IQM": iqm, "Optimality gap": optimality_gap}.items(), strict=True):
         for i, (name, own) in enumerate(scores.items()):
             low, high = stratified_bootstrap(statistic, own, rng=rng)
@@ -414,14 +432,13 @@ def aggregates(records: Records) -> Drawing:
     axes[1, 0].set(
         title="Performance profile", xlabel="D4RL-scaled return", ylabel="Share of runs above", ylim=(0, 1.02)
     )
-    pairs = list(combinations(scores, 2))
     for i, (first, second) in enumerate(pairs):
         both = scores[first], scores[second]
         low, high = stratified_bootstrap(probability_of_improvement, *both, rng=rng)
         axes[1, 1].plot([low, high], [i, i], color=shades[first], linewidth=5, alpha=0.35, solid_capstyle="butt")
         axes[1, 1].plot(probability_of_improvement(*both), i, "|", color=shades[first], markersize=9, markeredgewidth=2)
     axes[1, 1].axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    axes[1, 1].set_yticks(range(len(pairs)), [f"{a} > {b}" for a, b in pairs], fontsize=5.5)
+    axes[1, 1].set_yticks(range(len(pairs)), [_pair(a, b) for a, b in pairs], fontsize=5.5)
     axes[1, 1].invert_yaxis()
     axes[1, 1].set(title="Probability of improvement", xlabel="P(first > second)", xlim=(0, 1))
     sns.despine(figure)
@@ -434,6 +451,11 @@ def aggregates(records: Records) -> Drawing:
     text = caption(records, what, "the aggregate figures that rliable draws")
     add_caption(figure, text)
     return figure, text
+
+
+def _pair(first: str, second: str) -> str:
+    (a, k), (b, other) = (name.split(", K = ") if ", K = " in name else (name, "") for name in (first, second))
+    return f"{a} > {b}" + (f" (K = {k or other})" if k or other else "")
 
 
 def _scores(records: Records) -> tuple[dict[str, list[np.ndarray]], list[str]]:
@@ -522,28 +544,22 @@ def diagnostics(records: Records) -> Drawing:
         axis.set(title=METRICS[name], xlabel="Simulated environment steps")
         if name in LOGARITHMIC:
             axis.set_yscale("log")
+        elif name == "loss/policy":  # a surrogate near 0, or minus a value
+            axis.set_yscale("symlog", linthresh=0.1)
         else:
             known = records.metrics[name].dropna()
             low, high = known.quantile([0.002, 0.998])  # one outlier would flatten every other line
             axis.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
-        axis.xaxis.set_major_locator(axis.xaxis.get_major_locator())
-        _steps_only(axis)
+        steps_axis(axis, y=False)
     sns.despine(figure)
     legend(figure, samples_of(look))
     what = (
         "One line a run; axes leave out the 0.2 % most extreme values at either end. Metrics differ in meaning "
         "between methods: methods/NAME.md."
     )
-    text = caption(records, what)
+    text = caption(records, what, means=False)
     add_caption(figure, text)
     return figure, text
-
-
-def _steps_only(axis: Axes) -> None:
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
 
 
 def chains(records: Records) -> Drawing:
@@ -581,7 +597,7 @@ def chains(records: Records) -> Drawing:
         "64 stored "
         "observations under the same noise; the square is the range of actions. One seed each."
     )
-    text = caption(records, what, "the visualisations of denoising paths in DPPO")
+    text = caption(records, what, "the visualisations of denoising paths in DPPO", means=False)
     add_caption(figure, text)
     return figure, text
 

@@ -150,7 +150,9 @@ def steps_to(threshold: float, steps: np.ndarray, values: np.ndarray) -> float:
 
 def iqm(scores: list[np.ndarray]) -> float:
     """Interquartile mean over all seeds and tasks: the mean of the middle half."""
-    return float(stats.trim_mean(np.concatenate(scores), 0.25))
+    ordered = np.sort(np.concatenate(scores))
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())  # scipy's trim_mean, many times faster
 
 
 def optimality_gap(scores: list[np.ndarray]) -> float:
@@ -172,8 +174,7 @@ def stratified_bootstrap(
     statistic: Callable[..., float | np.ndarray], *scores: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile interval of statistic(*scores) when seeds are resampled within each task and method."""
-    draws = [
-        statistic(*([rng.choice(task, len(task)) for task in method] for method in scores)) for _ in range(RESAMPLES)
-    ]
+    resampled = [[task[rng.integers(len(task), size=(RESAMPLES, len(task)))] for task in method] for method in scores]
+    draws = [statistic(*([task[i] for task in method] for method in resampled)) for i in range(RESAMPLES)]
     low, high = np.quantile(np.array(draws), [0.025, 0.975], axis=0)
     return low, high

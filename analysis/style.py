@@ -90,7 +90,7 @@ def save(figure: Figure, path: Path) -> None:
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=300, metadata=metadata[path.suffix])
+    figure.savefig(buffer, format=path.suffix[1:], dpi=200, metadata=metadata[path.suffix])
     write_atomically(path, buffer.getvalue())
 
 
@@ -164,8 +164,9 @@ def add_caption(figure: Figure, caption: str) -> None:
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=5.8, alpha=0.85, linespacing=1.3)
 
 
-def steps_axis(axis: Axes) -> None:
-    """Few, round ticks; thousands and millions by letters."""
+def steps_axis(axis: Axes, y: bool = True) -> None:
+    """Few, round ticks, on y as well; thousands and millions by letters."""
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axis.yaxis.set_major_locator(MaxNLocator(5))
+    if y:
+        axis.yaxis.set_major_locator(MaxNLocator(5))
