@@ -4,7 +4,7 @@ The file is CSV (UTF-8, commas) with a header and one row per evaluation:
 
     env_steps      simulated environment steps so far, whole numbers that increase within a seed
     return         mean undiscounted evaluation return
-    wall_seconds   since the start of the run
+    wall_seconds   since the start of the run; not needed
     seed           not needed; rows of several seeds may be mixed (without it: --seed)
 
 Other columns are left out, and named. Nothing is written unless every row is sound.
@@ -31,15 +31,15 @@ from envs.task import DataError
 DESCRIPTION = """Put a curve from another codebase beside ours: FILE.csv becomes a run folder for each of its seeds.
 
 columns: env_steps (simulated environment steps, increasing within a seed), return (mean evaluation return,
-undiscounted), wall_seconds (since the start) and, where there are several, seed. One row per evaluation; other columns
-are left out, and named."""
+undiscounted) and, where known, wall_seconds (since the start) and seed. One row per evaluation; other columns are left
+out, and named."""
 EXAMPLES = """example:
   dpft import-curve theirs.csv --method dppo-authors --task hopper-medium --eval-episodes 40 --out runs/theirs
   dpft figures runs/mine runs/theirs --out compare
 
 The D4RL-scaled return is computed for tasks of `dpft tasks` only; any other name works and has none."""
-NEEDED = ("env_steps", "return", "wall_seconds")
-KNOWN = (*NEEDED, "seed")
+NEEDED = ("env_steps", "return")
+KNOWN = (*NEEDED, "wall_seconds", "seed")
 
 
 def main(argv: list[str]) -> int:
@@ -120,7 +120,7 @@ def read_text(path: Path) -> str:
 
 
 def read_curves(path: Path, text: str, seed: int | None) -> tuple[dict[int, list[dict[str, float]]], list[str]]:
-    """Seed -> rows (env_steps, return, wall_seconds), and the names of columns that are not used.
+    """Seed -> rows (env_steps, return, perhaps wall_seconds), and the names of columns that are not used.
 
     Raises DataError naming file, line and what was expected.
     """
@@ -182,7 +182,7 @@ def write_run(folder: Path, config: dict[str, Any], rows: list[dict[str, float]]
         writer.writerow(
             {
                 "env_steps": int(row["env_steps"]),
-                "wall_seconds": row["wall_seconds"],
+                "wall_seconds": row.get("wall_seconds", ""),
                 "return_mean": row["return"],
                 "return_normalised": "" if scaled is None else scaled,
                 "episodes": config["eval_episodes"],

@@ -1,5 +1,6 @@
 """Figures: each is one function from records to a matplotlib figure and its caption, listed in FIGURES."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -97,7 +98,8 @@ def protocol(records: Records) -> str:
 
 
 def seeds_and_interval(records: Records) -> str:
-    counts = [int((own.runs["status"] == "done").sum()) for _, own in records.experiments()]
+    groups = (own.runs.groupby("value")["status"] for _, own in records.experiments())
+    counts = [int((status == "done").sum()) for group in groups for _, status in group]
     seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     few = f"Student's t under {FEW_SEEDS} seeds, where every seed is shown"
     many = "percentile bootstrap over seeds"
@@ -115,6 +117,21 @@ def cloned(records: Records) -> Records:
     return own if len(own.curves) else records
 
 
+def learning(records: Records) -> Records:
+    """The runs that were evaluated more than once. Raises NothingToDraw where there are none."""
+    counts = records.curves["run"].value_counts()
+    own = records.select(records.runs[records.runs["run"].map(counts) > 1])
+    if not len(own.runs):
+        raise NothingToDraw("no run was evaluated more than once")
+    return own
+
+
+def label(experiment: dict[str, Any], width: int = 44) -> str:
+    """An experiment's name with its K, short enough for an axis."""
+    k = experiment["denoising_steps"]
+    return textwrap.shorten(experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}"), width, placeholder=" …")
+
+
 # -- 1, 3: sample efficiency ------------------------------------------------------------------------------------------
 
 
@@ -127,7 +144,7 @@ def sample_efficiency(records: Records) -> Drawing:
     """
     if records.runs["from_scratch"].all():
         raise NothingToDraw("every run is from scratch")
-    return _learning_curves(cloned(records), "the sample-efficiency figures of DPPO and NCDPO")
+    return _learning_curves(learning(cloned(records)), "the sample-efficiency figures of DPPO and NCDPO")
 
 
 def from_scratch(records: Records) -> Drawing:
@@ -135,7 +152,7 @@ def from_scratch(records: Records) -> Drawing:
     own = records.select(records.runs[records.runs["from_scratch"]])
     if not len(own.curves):
         raise NothingToDraw("no run is from scratch")
-    return _learning_curves(own, "the comparisons from scratch of DPPO (appendix) and NCDPO")
+    return _learning_curves(learning(own), "the comparisons from scratch of DPPO (appendix) and NCDPO")
 
 
 def _learning_curves(records: Records, paper: str) -> Drawing:
@@ -305,7 +322,7 @@ def _points(axis: Axes, groups: Sequence[tuple[float, pd.Series]], kind: dict[st
 
 def curves_by_denoising_steps(records: Records) -> Drawing:
     """Learning curves, one panel for each task and method, one line for each K."""
-    own = finished(cloned(records))
+    own = learning(finished(cloned(records)))
     chained = own.select(own.runs.dropna(subset="denoising_steps"))
     counts = chained.runs.groupby("task")["denoising_steps"].nunique()
     if counts.empty or counts.max() < 2:
@@ -337,14 +354,16 @@ def curves_by_denoising_steps(records: Records) -> Drawing:
 
 def compute(records: Records) -> Drawing:
     """Return against CPU minutes (wall-clock where CPU time is unknown), and where the time went."""
-    records = cloned(records)
+    records = learning(cloned(records))
     spent = records.metrics.filter(like="time/").columns.intersection([f"time/{part}" for part in PARTS])
     clock = "cpu_seconds" if records.curves["cpu_seconds"].notna().all() else "wall_seconds"
+    untimed = records.curves.loc[records.curves[clock].isna(), "run"]
+    records = records.select(records.runs[~records.runs["run"].isin(untimed)])
     tasks = sorted(records.curves["task"].unique())
     names = [(e, own) for e, own in finished(records).experiments()]
     if not names:
-        raise NothingToDraw("no run is finished")
-    bars = bool(len(spent)) and len(names) <= 2 * MANY
+        raise NothingToDraw("no finished run has times")
+    bars = bool(len(spent)) and len(names) <= MANY
     figure, axes = grid_of(len(tasks) + bars, 2 if len(tasks) + bars < 4 else COLUMNS)
     look = looks(records)
     for axis, task in zip(axes, tasks, strict=False):
@@ -379,10 +398,7 @@ def compute(records: Records) -> Drawing:
 def _time_shares(axis: Axes, records: Records, names: list, spent: list[str]) -> None:
     labels, rows = [], []
     for experiment, own in names:
-        k = experiment["denoising_steps"]
-        labels.append(
-            f"{experiment['task'].split('-')[0]} {experiment_name(experiment)}{'' if pd.isna(k) else f' K={k}'}"
-        )
+        labels.append(f"{experiment['task'].split('-')[0]} {label(experiment, 30)}")
         rows.append(own.metrics[spent].sum())
     table = pd.DataFrame(rows)
     table = 100 * table.div(table.sum(axis=1), axis=0).fillna(0)
@@ -448,7 +464,7 @@ def aggregates(records: Records) -> Drawing:
         "seeds within each task (Agarwal et al. 2021); with few seeds such intervals are too narrow. Optimality gap: "
         "lower is better."
     )
-    text = caption(records, what, "the aggregate figures that rliable draws")
+    text = caption(records, f"{what} {protocol(records)}", "the aggregate figures that rliable draws", means=False)
     add_caption(figure, text)
     return figure, text
 
@@ -479,7 +495,7 @@ def _scores(records: Records) -> tuple[dict[str, list[np.ndarray]], list[str]]:
 
 def steps_to_threshold(records: Records) -> Drawing:
     """Simulated steps until a run's evaluations reach LEVELS per cent of D4RL's expert; hollow where it never does."""
-    own = finished(records)
+    own = learning(finished(records))
     known = own.curves.dropna(subset="return_normalised")
     if known.empty:
         raise NothingToDraw("no finished run has a scaled return")
@@ -487,13 +503,12 @@ def steps_to_threshold(records: Records) -> Drawing:
     look = looks(own)
     rows = {task: [(e, mine) for e, mine in own.experiments() if e["task"] == task] for task in tasks}
     tallest = max(map(len, rows.values()))
-    figure, axes = canvas(len(tasks), len(LEVELS), panel=(2.4, 1.0 + 0.16 * tallest), sharey="row")
+    figure, axes = canvas(len(tasks), len(LEVELS), panel=(PANEL[0] * 0.8, 1.0 + 0.16 * tallest), sharey="row")
     censored = 0
     for line, task in zip(axes, tasks, strict=True):
         names = []
         for i, (experiment, mine) in enumerate(rows[task]):
-            k = experiment["denoising_steps"]
-            names.append(experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}"))
+            names.append(label(experiment))
             colour = look[experiment_name(experiment)]["color"]
             for _, run in mine.curves.dropna(subset="return_normalised").groupby("run", sort=True):
                 steps, scaled = run["env_steps"].to_numpy(float), run["return_normalised"].to_numpy(float)
@@ -522,7 +537,7 @@ def steps_to_threshold(records: Records) -> Drawing:
         f"{len(LEVELS) * own.runs['run'].isin(known['run']).sum()} cases): "
         "censored, not missing."
     )
-    text = caption(records, what)
+    text = caption(records, f"{what} {protocol(records)}", means=False)
     add_caption(figure, text)
     return figure, text
 
@@ -575,9 +590,7 @@ def chains(records: Records) -> Drawing:
         except RecordError:
             continue  # published records may do without
         if before.shape[1] > 1 and before.shape[3] > 1:
-            k = experiment["denoising_steps"]
-            title = f"{experiment['task']}, {experiment_name(experiment)}{'' if pd.isna(k) else f', K = {k}'}"
-            rows.append((title, experiment["method"], before, after))
+            rows.append((f"{experiment['task']}, {label(experiment)}", experiment["method"], before, after))
     rows = rows[:MANY]
     if not rows:
         raise NothingToDraw("no finished run has chains.npz of a chain")
@@ -626,7 +639,7 @@ def ablation(records: Records, field: str) -> Drawing:
             mine = scores[(scores["task"] == task) & (scores["name"] == name)]
             mine = mine[mine["denoising_steps"].isna() | (mine["denoising_steps"] == k)]
             groups = [(values.index(value), mine.loc[mine["value"] == value, "final"]) for value in values]
-            shift = 0.08 * (i - (len(look) - 1) / 2)
+            shift = min(0.08, 0.6 / len(look)) * (i - (len(look) - 1) / 2)
             _points(axis, [(at + shift, found) for at, found in groups if len(found)], kind)
         axis.set_xticks(range(len(values)), values)
         axis.set(title=task if k is None else f"{task}, K = {k}", xlabel=field, ylabel="Final return")

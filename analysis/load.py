@@ -23,7 +23,7 @@ COLUMNS = [
     "episodes",
     "training_return",
 ]
-NEEDED = {"env_steps", "wall_seconds", "return_mean"}  # a row without these is damaged; the others may be empty
+NEEDED = {"env_steps", "return_mean"}  # a row without these is damaged; the others may be empty
 REQUIRED = ("task", "method", "denoising_steps", "seed", "base_seed", "from_scratch", "env_steps", "eval_episodes")
 # fields in which runs may differ and still be averaged as seeds of one experiment
 SAME_EXPERIMENT = {"seed", "base_seed", "denoising_steps", "device", "threads", "eval_every", "provenance"}

@@ -228,7 +228,7 @@ def runs(records: "Records", sweep: Path, out: Path) -> str:
                 fate,
                 f"{end['env_steps']:,.0f}" if len(end) else "",
                 f"{end['return_mean']:.1f}" if len(end) else "",
-                f"{end['wall_seconds'] / 60:.1f}" if len(end) else "",
+                f"{end['wall_seconds'] / 60:.1f}" if len(end) and end["wall_seconds"] >= 0 else "",
                 html.escape(run["reason"]),
                 " ".join(links),
             ]

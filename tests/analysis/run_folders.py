@@ -45,6 +45,9 @@ def write_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(config | fields))
     rows = [f"{steps},{steps / 10},{steps / 20},{value!r},{value / 100!r},20," for steps, value in curve]
     (folder / "curve.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    metrics = [f"{steps},{steps / 10},0.1,1.0,2.0,5.0" for steps, _ in curve if steps]
+    header = "env_steps,wall_seconds,policy/kl,time/act,time/simulate,time/update"
+    (folder / "metrics.csv").write_text("\n".join([header, *metrics]) + "\n")
     if status != "unfinished":
         (folder / "done.json").write_text(json.dumps({"status": status, "reason": reason, "env_steps": curve[-1][0]}))
     return folder

@@ -1,6 +1,7 @@
 """A curve from elsewhere becomes a run that is read like our own; a damaged file is one line and leaves nothing."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 import yaml
 from run_folders import write_run
 
+from analysis.cli import figures
 from analysis.curve_import import main
+from analysis.figures import NothingToDraw, compute
 from analysis.load import load
 from sweeps.cli import main as dpft
 
@@ -76,9 +79,9 @@ HEADER = "env_steps,return,wall_seconds\n"
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "line 1: no column env_steps and return and wall_seconds; expected"),
+        ("", "line 1: no column env_steps and return; expected"),
         ("", "but it is empty"),
-        ("step,return,wall_seconds\n0,1,0\n", "line 1: no column env_steps; expected env_steps,return,wall_seconds"),
+        ("step,return,wall_seconds\n0,1,0\n", "line 1: no column env_steps; expected env_steps,return,"),
         ("step,return,wall_seconds\n0,1,0\n", "but it has step, return, wall_seconds"),
         ("env_steps,return,return,wall_seconds\n0,1,1,0\n", "line 1: a column is there twice"),
         (HEADER, "line 2: no rows"),
@@ -140,3 +143,18 @@ def test_torch_is_not_imported(theirs, tmp_path):
     )
     command = [sys.executable, "-c", code, str(theirs), *GIVEN, "--out", str(tmp_path / "out")]
     subprocess.run(command, cwd=ROOT, check=True)
+
+
+def test_a_curve_without_times_is_drawn_wherever_time_does_not_matter(tmp_path, capsys):
+    path = tmp_path / "theirs.csv"
+    path.write_text("env_steps,return\n0,1000\n100,2000\n")
+    out = tmp_path / "theirs"
+    main([str(path), *GIVEN, "--out", str(out)])
+    write_run(tmp_path / "mine", [(0, 1000.0), (100, 1500.0)])
+    assert figures([str(tmp_path / "mine"), str(out), "--out", str(tmp_path / "both")]) == 0
+    assert "| dppo-authors | - | 1 |" in (tmp_path / "both" / "summary.md").read_text()
+    records = load([tmp_path / "mine", out])
+    assert "dppo-authors" not in [text.get_text() for text in compute(records)[0].legends[0].get_texts()]
+    shutil.rmtree(tmp_path / "mine")
+    with pytest.raises(NothingToDraw, match="no finished run has times"):
+        compute(load([out]))

@@ -1,5 +1,7 @@
 """What is drawn, what the caption and the table say, and the command around them."""
 
+import csv
+import io
 import os
 import shutil
 import subprocess
@@ -7,17 +9,31 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.image as plt
 import numpy as np
 import pytest
 from run_folders import write_run
 
+from analysis import figures as drawings
 from analysis.cli import figures
-from analysis.figures import COLOURS, colours, sample_efficiency, sample_efficiency_caption
+from analysis.figures import FIGURES, NothingToDraw, ablation
 from analysis.load import Records, load, run_folders
-from analysis.tables import results_table
+from analysis.style import COLOURS, FORMATS, colours
+from analysis.tables import results_csv, results_latex, results_table
 
 ROOT = Path(__file__).parents[2]
-FILES = ("sample_efficiency.png", "sample_efficiency.svg", "summary.md")
+NAMES = (
+    "sample_efficiency",
+    "compute",
+    "aggregates",
+    "steps_to_threshold",
+    "diagnostics",
+)  # what the fixture's records allow
+FILES = ("summary.md", "results.csv", "results.tex", *(f"{name}{suffix}" for name in NAMES for suffix in FORMATS))
+
+
+def sample_efficiency(records: Records):
+    return drawings.sample_efficiency(records)[0]
 
 
 def lines(axis, colour, linestyle):
@@ -86,9 +102,13 @@ def test_policies_without_a_chain_are_drawn_beside_every_k(tmp_path):
 def test_a_policy_from_scratch_has_no_base_line(tmp_path):
     write_run(tmp_path, [(0, 1.0), (100, 2.0)], from_scratch=True)
     records = load([tmp_path])
-    (axis,) = sample_efficiency(records).axes
-    assert lines(axis, COLOURS["ncdpo"], "--") == []
-    assert "base policy" not in sample_efficiency_caption(records)
+    with pytest.raises(NothingToDraw, match="every run is from scratch"):
+        sample_efficiency(records)
+    figure, text = drawings.from_scratch(records)
+    assert lines(figure.axes[0], COLOURS["ncdpo"], "--") == []
+    assert "base policy" not in text
+    write_run(tmp_path, [(0, 1.0), (100, 2.0)])
+    assert len(lines(drawings.from_scratch(load([tmp_path]))[0].axes[0], COLOURS["ncdpo"], "-")) == 2  # run and mean
 
 
 def test_a_method_keeps_its_colour():
@@ -98,7 +118,7 @@ def test_a_method_keeps_its_colour():
 
 
 def caption(records: Records) -> str:
-    return sample_efficiency_caption(records)
+    return drawings.sample_efficiency(records)[1]
 
 
 def test_the_caption_says_what_was_done(sweep):
@@ -106,11 +126,11 @@ def test_the_caption_says_what_was_done(sweep):
     for part in (
         "Short demonstration.",
         "hopper-medium, walker2d-medium, K = 5 denoising steps",
-        "2 to 3 per method",
-        "95 % percentile-bootstrap interval",
+        "Seeds: 2 to 3 per method; intervals: 95 %, Student's t under 5 seeds, where every seed is shown",
+        "Corresponds to the sample-efficiency figures",
         "20 complete episodes",
         "Intervals cover fine-tuning only: seeds share one base policy.",
-        "1 of 24 runs failed",
+        "1 of 24 runs failed and are in no mean",
     ):
         assert part in text
 
@@ -128,9 +148,9 @@ def test_the_table(sweep):
         for row in table[2:]
     }
     assert len(rows) == 8
-    # final returns 1400, 1450, 1500: with three seeds the interval is the range; areas 350000, 357555, 365120
+    # final returns 1400, 1450, 1500: 1450 +- 4.303 * 50 / sqrt(3); areas 350000, 357555, 365120
     assert rows["hopper-medium", "NCDPO"] == [
-        "5", "3", "301", "1000", "1450 [1400, 1500]", "450 [400, 500]", "1188", "14.5 [14.0, 15.0]", "0.5", "0 of 3",
+        "5", "3", "301", "1000", "1450 [1326, 1574]", "450 [326, 574]", "1188", "14.5 [13.3, 15.7]", "0.5", "0 of 3",
     ]  # fmt: skip
     assert rows["hopper-medium", "DPPO"][1] == "2"
     assert rows["hopper-medium", "DPPO"][-1] == "1 of 3"
@@ -218,6 +238,143 @@ def test_two_sweeps_on_the_same_axes(tmp_path, capsys):
     assert summary.startswith("# mine, published")
     assert "| mine |" in summary
     assert "| NCDPO |" in summary
+
+
+def test_a_best_value_needs_five_seeds_and_a_difference(tmp_path):
+    for method, top in (("ncdpo", 2000.0), ("dppo", 1500.0)):
+        for seed in range(5):
+            write_run(tmp_path, [(0, 1000.0), (100, top + 10 * seed)], method=method, seed=seed)
+    assert results_table(load([tmp_path])).count("**") == 2
+    assert r"\textbf{2020 [" in results_latex(load([tmp_path]))
+    shutil.rmtree(tmp_path / "runs" / "hopper-medium_dppo_K5_seed4")
+    assert "**" not in results_table(load([tmp_path]))
+    write_run(tmp_path, [(0, 1000.0), (100, 9000.0)], method="dppo", seed=4)
+    assert "**" not in results_table(load([tmp_path])), "one outlier makes the interval of the difference wide"
+
+
+def test_the_csv_holds_what_the_table_rounds(sweep):
+    rows = list(csv.DictReader(io.StringIO(results_csv(load([sweep])))))
+    ours = next(row for row in rows if (row["task"], row["method"]) == ("hopper-medium", "NCDPO"))
+    assert float(ours["final_mean"]) == 1450.0
+    assert float(ours["final_high"]) - 1450.0 == pytest.approx(4.302653 * 50 / 3**0.5, rel=1e-6)
+    assert (ours["seeds"], ours["failed"], ours["runs"]) == ("3", "0", "3")
+
+
+def test_latex_is_escaped_and_balanced(sweep):
+    text = results_latex(load([sweep]))
+    assert text.count("{") == text.count("}")
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == 8
+    assert len({line.count("&") for line in body}) == 1
+
+
+def many_steps(folder: Path, ks=(5, 20)) -> Records:
+    for k in ks:
+        for seed in range(2):
+            write_run(folder, [(0, 1000.0), (100, 1100.0 + 10 * k + seed)], k=k, seed=seed)
+    write_run(folder, [(0, 900.0), (100, 950.0)], method="gaussian-ppo")
+    return load([folder])
+
+
+def test_robustness_to_denoising_steps(tmp_path):
+    records = many_steps(tmp_path)
+    final, area = drawings.denoising_steps(records)[0].axes
+    (joined,) = [line for line in final.lines if line.get_marker() == "o"]
+    assert joined.get_ydata().tolist() == [1150.5, 1300.5]
+    assert [line.get_ydata()[0] for line in final.lines if line.get_linestyle() == "-."] == [950.0]
+    (joined,) = [line for line in area.lines if line.get_marker() == "o"]
+    assert joined.get_ydata().tolist() == [1075.25, 1150.25]
+    (panel,) = drawings.curves_by_denoising_steps(records)[0].axes
+    assert sum(line.get_linewidth() == 1.6 for line in panel.lines) == 2
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(NothingToDraw, match="one number of denoising steps"):
+        drawings.denoising_steps(many_steps(tmp_path, ks=(5,)))
+
+
+def test_time_is_that_of_the_runs(sweep):
+    figure, text = drawings.compute(load([sweep]))
+    hopper = figure.axes[0]
+    mean = next(line for line in hopper.lines if line.get_linewidth() == 1.6)
+    assert mean.get_xdata()[-1] == pytest.approx(300 / 20 / 60)  # the fixture's CPU seconds, in minutes
+    assert "CPU minutes" in hopper.get_xlabel()
+    assert "Hardware: " in text
+
+
+def test_shares_of_time(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path, [(0, 1.0), (100, 2.0)], seed=seed)
+    bars = drawings.compute(load([tmp_path]))[0].axes[1].patches
+    assert [round(bar.get_width(), 1) for bar in bars] == [12.5, 25.0, 62.5]
+
+
+def test_aggregates_are_of_methods_with_runs_on_every_task(sweep):
+    shutil.rmtree(sweep / "runs" / "walker2d-medium_dsrl-na_K5_seed0")
+    figure, text = drawings.aggregates(load([sweep]))
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert sorted(names) == ["DPPO, K = 5", "DSRL-NA, K = 5", "Gaussian PPO", "NCDPO, K = 5"]
+    assert len(figure.axes[3].get_yticklabels()) == 6
+    assert "over 2 tasks" in text
+    for seed in (1, 2):
+        shutil.rmtree(sweep / "runs" / f"walker2d-medium_dsrl-na_K5_seed{seed}")
+    figure, _ = drawings.aggregates(load([sweep]))
+    assert "DSRL-NA, K = 5" not in [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def test_runs_that_never_reach_a_threshold_are_shown_as_such(tmp_path):
+    write_run(tmp_path, [(0, 1000.0), (100, 6000.0), (300, 7000.0)])  # scaled: 10, 60, 70
+    write_run(tmp_path, [(0, 1000.0), (300, 2000.0)], method="dppo")
+    figure, text = drawings.steps_to_threshold(load([tmp_path]))
+    half, _, _ = figure.axes
+    found = {line.get_marker(): line.get_xdata()[0] for line in half.lines}
+    assert found == {"o": 80.0, ">": 300.0}
+    assert "(5 of 6 cases): censored" in text
+
+
+def test_diagnostics_and_chains(tmp_path):
+    run = write_run(tmp_path, [(0, 1.0), (100, 2.0)])
+    (run / "metrics.csv").write_text("env_steps,policy/kl,policy/clip_fraction\n50,0.1,0.2\n100,0.2,0.3\n")
+    chain = np.random.default_rng(0).normal(size=(64, 6, 4, 3)).astype(np.float32)
+    np.savez(run / "chains.npz", obs=np.zeros((64, 11)), chain_before=chain, chain_after=chain + 1)
+    records = load([tmp_path])
+    titles = [axis.get_title() for axis in drawings.diagnostics(records)[0].axes]
+    assert titles == ["KL estimate, nats", "Clip fraction"]
+    before, after = drawings.chains(records)[0].axes
+    ends = next(line for line in after.lines if line.get_marker() == "o")
+    assert ends.get_xdata() == pytest.approx(chain[:30, -1, 0, 0] + 1)
+    assert len([line for line in before.lines if len(line.get_xdata()) == 6]) == 30
+
+
+def test_an_ablation_is_the_final_return_for_each_value(tmp_path):
+    for clip, top in ((0.01, 5.0), (0.1, 7.0), (0.05, 6.0)):
+        for seed in range(2):
+            write_run(tmp_path, [(0, 1.0), (100, top + seed)], seed=seed, settings={"gamma": 0.99, "clip": clip})
+    figure, text = ablation(load([tmp_path], "clip"), "clip")
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0.01", "0.05", "0.1"]
+    assert [line.get_ydata().tolist() for line in axis.lines if line.get_marker() == "o"] == [[5.5, 6.5, 7.5]]
+    assert "Seeds: 2 per method" in text
+    with pytest.raises(NothingToDraw, match="gamma has one value"):
+        ablation(load([tmp_path], "gamma"), "gamma")
+    assert figures([str(tmp_path), "--ablate", "clip"]) == 0
+    assert (tmp_path / "figures" / "ablation_clip.pdf").stat().st_size > 1000
+    assert figures([str(tmp_path), "--ablate", "clipp"]) == 2
+
+
+def test_every_figure_says_why_it_is_not_drawn(tmp_path, capsys):
+    write_run(tmp_path, [(0, 1.0)], status="unfinished")
+    assert figures([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for name in FIGURES:
+        assert f"{name} (" in said
+
+
+def test_a_dark_background(tmp_path):
+    write_run(tmp_path, [(0, 1.0), (100, 2.0)])
+    for style in ("light", "dark"):
+        assert figures([str(tmp_path), "--style", style, "--out", str(tmp_path / style)]) == 0
+    corners = [plt.imread(tmp_path / style / "sample_efficiency.png")[0, 0, :3].mean() for style in ("light", "dark")]
+    assert corners[0] > 0.95
+    assert corners[1] < 0.15
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def test_links_lead_to_records(sweep):
     links = Links((sweep / "report.html").read_text()).found
     files = [link for link in links if not link.startswith(("#", "data:"))]
     assert "runs/" + run_folders(sweep)[0].name + "/run.log" in files
-    assert len(files) == 24 * 3 + 1  # folder, config, curve; done.json is the status
+    assert len(files) == 24 * 4 + 1  # folder, config, curve; done.json is the status
     assert all((sweep / unquote(link)).exists() for link in files)
     assert not any("://" in link for link in links)
 

@@ -9,7 +9,22 @@ from run_folders import write_run
 from scipy import stats
 
 from analysis.load import load
-from analysis.statistics import area_under_curve, bootstrap_interval, estimate, mean_curve, on_common_steps, per_run
+from analysis.statistics import (
+    area_under_curve,
+    bootstrap_interval,
+    differs,
+    estimate,
+    iqm,
+    mean_curve,
+    on_common_steps,
+    optimality_gap,
+    per_run,
+    performance_profile,
+    probability_of_improvement,
+    steps_to,
+    stratified_bootstrap,
+    t_interval,
+)
 
 
 @pytest.mark.parametrize("n", [5, 8, 20])
@@ -100,3 +115,85 @@ def test_one_row_a_run(tmp_path):
     assert table["area"].tolist() == pytest.approx([225.0, 30.0, 30.0])
     assert table["normalised"].tolist() == pytest.approx([2.0, 0.4, 0.4])
     assert table["minutes"].tolist() == pytest.approx([1 / 6] * 3)
+
+
+# -- small samples ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_few_seeds_get_students_interval(n):
+    values = np.random.default_rng(n).normal(size=n)
+    theirs = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert t_interval(values) == pytest.approx((theirs.low, theirs.high))
+    found = estimate(pd.Series(values))
+    assert (found.low, found.high, found.n) == pytest.approx((theirs.low, theirs.high, n))
+
+
+def test_students_interval_covers_what_it_says():
+    draws = np.random.default_rng(0).normal(size=(3, 20_000))
+    low, high = t_interval(draws)
+    assert ((low < 0) & (high > 0)).mean() == pytest.approx(0.95, abs=0.006)
+
+
+def test_a_difference_needs_five_seeds_and_an_interval_without_zero():
+    rng = np.random.default_rng(0)
+    close, apart = rng.normal(0, 1, 5), rng.normal(9, 1, 5)
+    assert differs(close, apart)
+    assert not differs(close[:4], apart)
+    assert not differs(close, close + 0.1)
+    assert differs(np.zeros(5), np.ones(5))
+    assert not differs(np.zeros(5), np.zeros(5))
+
+
+# -- aggregates over tasks --------------------------------------------------------------------------------------------
+
+SCORES = [np.array([0.1, 0.9, 0.4, 1.3]), np.array([0.2, 0.7, 0.5]), np.array([1.1, 0.3, 0.6, 0.8, 0.0])]
+OTHERS = [np.array([0.4, 0.2]), np.array([0.5, 0.9, 0.1]), np.array([0.3, 0.3])]
+
+
+@given(st.lists(st.floats(-2, 2), min_size=4, max_size=30))
+def test_iqm_is_scipys_trimmed_mean(values):
+    assert iqm([np.array(values[:2]), np.array(values[2:])]) == pytest.approx(stats.trim_mean(values, 0.25), abs=1e-12)
+
+
+def test_optimality_gap_by_hand():
+    assert optimality_gap(SCORES) == pytest.approx(
+        1 - (0.1 + 0.9 + 0.4 + 1 + 0.2 + 0.7 + 0.5 + 1 + 0.3 + 0.6 + 0.8) / 12
+    )
+
+
+def test_probability_of_improvement_is_the_mann_whitney_statistic():
+    theirs = [stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(SCORES, OTHERS, strict=True)]
+    assert probability_of_improvement(SCORES, OTHERS) == pytest.approx(np.mean(theirs))
+    assert probability_of_improvement(SCORES, SCORES) == 0.5
+
+
+def test_profile_counts_runs():
+    assert performance_profile(SCORES, np.array([-1.0, 0.35, 0.7, 2.0])).tolist() == [1.0, 8 / 12, 4 / 12, 0.0]
+
+
+def test_the_stratified_bootstrap_resamples_within_tasks():
+    """Of the mean over one task it is the plain bootstrap; tasks that do not vary add nothing."""
+    values = np.random.default_rng(1).normal(size=9)
+    low, high = stratified_bootstrap(lambda s: float(s[0].mean()), [values], rng=np.random.default_rng(0))
+    theirs = bootstrap_interval(values, np.random.default_rng(0))
+    assert (low, high) == pytest.approx(theirs, abs=0.04 * (high - low))
+    fixed = [np.zeros(4), np.ones(4), np.full(4, 5.0)]
+    assert stratified_bootstrap(iqm, fixed, rng=np.random.default_rng(0)) == (iqm(fixed), iqm(fixed))
+
+
+def test_the_interval_of_the_iqm_agrees_with_an_independent_loop():
+    rng = np.random.default_rng(5)
+    draws = [
+        stats.trim_mean(np.concatenate([rng.choice(task, len(task)) for task in SCORES]), 0.25) for _ in range(20_000)
+    ]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    ours = stratified_bootstrap(iqm, SCORES, rng=np.random.default_rng(0))
+    assert ours == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_steps_to_a_threshold():
+    steps, values = np.array([0.0, 100.0, 200.0]), np.array([1.0, 3.0, 2.0])
+    assert steps_to(2.0, steps, values) == 50.0
+    assert steps_to(0.5, steps, values) == 0.0
+    assert steps_to(3.5, steps, values) == np.inf
