@@ -375,6 +375,7 @@ def compute(records: Records) -> Drawing:
         axis.set(xlabel=f"{'CPU' if clock == 'cpu_seconds' else 'Wall-clock'} minutes of a run", title=task)
         axis.set(ylabel="Mean evaluation return", ylim=(returns.min() - margin, returns.max() + margin))
         axis.set_xscale("symlog", linthresh=1)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_xlim(0, None)
     if bars:
         _time_shares(axes[len(tasks)], records, names, list(spent))
@@ -503,6 +504,8 @@ def steps_to_threshold(records: Records) -> Drawing:
     look = looks(own)
     rows = {task: [(e, mine) for e, mine in own.experiments() if e["task"] == task] for task in tasks}
     tallest = max(map(len, rows.values()))
+    if tallest > 2 * MANY:
+        raise NothingToDraw(f"more than {2 * MANY} experiments on a task")
     figure, axes = canvas(len(tasks), len(LEVELS), panel=(PANEL[0] * 0.8, 1.0 + 0.16 * tallest), sharey="row")
     censored = 0
     for line, task in zip(axes, tasks, strict=True):
