@@ -73,7 +73,7 @@ def write(
     With ablate, the ablation alone. Returns the figures' names, and why the others were not drawn.
     """
     from analysis.figures import FIGURES, NothingToDraw, ablation
-    from analysis.style import FORMATS, save, style, write_atomically
+    from analysis.style import FORMATS, add_caption, save, style, write_atomically
     from analysis.tables import NOTE, results_csv, results_latex, results_table, unfinished_list
 
     out.mkdir(parents=True, exist_ok=True)
@@ -88,6 +88,7 @@ def write(
             except NothingToDraw as reason:
                 lacking[name] = str(reason)
                 continue
+            add_caption(figure, caption)
             for suffix in FORMATS:
                 save(figure, out / f"{name}{suffix}")
         names.append(name)

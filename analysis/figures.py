@@ -32,7 +32,6 @@ from analysis.style import (
     GREY,
     MANY,
     PANEL,
-    add_caption,
     canvas,
     colours,
     grid_of,
@@ -183,7 +182,6 @@ def _learning_curves(records: Records, paper: str) -> Drawing:
     if (records.runs["status"] != "done").any():
         what += " Failed runs are dotted up to a cross, unfinished ones thin."
     text = caption(records, what, paper)
-    add_caption(figure, text)
     return figure, text
 
 
@@ -296,7 +294,6 @@ def denoising_steps(records: Records) -> Drawing:
     if own.runs["denoising_steps"].isna().any():
         what += " Dash-dotted: policies without a chain."
     text = caption(records, what, "the ablations over denoising steps of NCDPO and DPPO")
-    add_caption(figure, text)
     return figure, text
 
 
@@ -345,7 +342,6 @@ def curves_by_denoising_steps(records: Records) -> Drawing:
         chained, "Lines: mean over seeds; bands: its interval; dashed: the base policy of that K.",
         "the curves per number of denoising steps of NCDPO",
     )  # fmt: skip
-    add_caption(figure, text)
     return figure, text
 
 
@@ -392,7 +388,6 @@ def compute(records: Records) -> Drawing:
     )
     what += f" Hardware: {', '.join(machines)}."
     text = caption(records, what, "the wall-clock comparison of DPPO")
-    add_caption(figure, text)
     return figure, text
 
 
@@ -466,7 +461,6 @@ def aggregates(records: Records) -> Drawing:
         "lower is better."
     )
     text = caption(records, f"{what} {protocol(records)}", "the aggregate figures that rliable draws", means=False)
-    add_caption(figure, text)
     return figure, text
 
 
@@ -541,7 +535,6 @@ def steps_to_threshold(records: Records) -> Drawing:
         "censored, not missing."
     )
     text = caption(records, f"{what} {protocol(records)}", means=False)
-    add_caption(figure, text)
     return figure, text
 
 
@@ -576,7 +569,6 @@ def diagnostics(records: Records) -> Drawing:
         "between methods: methods/NAME.md."
     )
     text = caption(records, what, means=False)
-    add_caption(figure, text)
     return figure, text
 
 
@@ -614,7 +606,6 @@ def chains(records: Records) -> Drawing:
         "observations under the same noise; the square is the range of actions. One seed each."
     )
     text = caption(records, what, "the visualisations of denoising paths in DPPO", means=False)
-    add_caption(figure, text)
     return figure, text
 
 
@@ -651,7 +642,6 @@ def ablation(records: Records, field: str) -> Drawing:
     text = caption(
         records, f"Dots: mean over seeds of the last evaluation for each value of {field}; bars: its interval."
     )
-    add_caption(figure, text)
     return figure, text
 
 

@@ -1,6 +1,7 @@
 """The speed page, from a file that pytest-benchmark itself wrote."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,9 @@ def test_rate(benchmark, envs):
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "test_it.py").write_text(BENCHMARK)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "--benchmark-enable", "--benchmark-only"]
-    subprocess.run([*command, "--benchmark-json=bench.json", "test_it.py"], cwd=tmp_path, check=True)
+    command = [sys.executable, "-m", "pytest", "-q", "--benchmark-enable", "--benchmark-only"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of xdist
+    subprocess.run([*command, "--benchmark-json=bench.json", "test_it.py"], cwd=tmp_path, check=True, env=environment)
     return tmp_path
 
 
