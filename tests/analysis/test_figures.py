@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import matplotlib.image as plt
@@ -375,15 +374,3 @@ def test_a_dark_background(tmp_path):
     corners = [plt.imread(tmp_path / style / "sample_efficiency.png")[0, 0, :3].mean() for style in ("light", "dark")]
     assert corners[0] > 0.95
     assert corners[1] < 0.15
-
-
-@pytest.mark.slow
-def test_a_thousand_runs_in_a_minute(tmp_path, capsys):
-    for task in ("hopper-medium", "walker2d-medium", "halfcheetah-medium"):
-        for method in ("ncdpo", "dppo", "dsrl-na", "gaussian-ppo"):
-            for k in (5, 10, 20, 50):
-                for seed in range(21):
-                    write_run(tmp_path, [(i * 1000 + seed, float(i)) for i in range(50)], task, method, k, seed)
-    started = time.monotonic()
-    assert figures([str(tmp_path)]) == 0
-    assert time.monotonic() - started < 60
