@@ -13,6 +13,7 @@ from run_folders import write_run
 CURVE = [(i * 1000, 1000.0 + 40 * i) for i in range(50)]
 
 
+@pytest.mark.slow
 @pytest.mark.benchmark
 def test_figures_of_a_thousand_runs(benchmark, tmp_path):
     """Under a minute: three tasks, four methods, four numbers of denoising steps, 21 seeds."""

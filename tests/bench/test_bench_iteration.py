@@ -55,6 +55,7 @@ def iterate(benchmark, method, updates: int) -> tuple[int, dict[str, float]]:
     return collector.env_steps - steps, parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["dppo", "ncdpo", "gaussian-ppo"])
 def test_iteration(benchmark, name, precision):

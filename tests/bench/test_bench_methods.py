@@ -64,6 +64,7 @@ def test_act(benchmark, name):
     benchmark(method.act, obs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_update(benchmark, name):
     """One whole update: CPU seconds, and what its matrix products alone would take."""
@@ -94,6 +95,7 @@ def test_update_against_denoising_steps(benchmark, name, checkpointing, steps):
     benchmark.pedantic(method.update, (rollout,), rounds=3, iterations=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "steps", "changes"),
     [
