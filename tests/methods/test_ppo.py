@@ -83,7 +83,8 @@ def test_critic_loss_weighs_states_by_their_samples():
     data = method.flatten(rollout) | method.estimate_advantages(rollout)
     decision = torch.tensor([0, 0, 0, 5, 7, 7])
     expected = 0.5 * (method.critic(data["obs"][decision]) - data["return"][decision]).square().mean()
-    torch.testing.assert_close(method.critic_loss(data, decision), expected)
+    (loss,) = method.critic_losses(data, decision)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_slices_of_a_minibatch_add_up_to_its_gradient(monkeypatch):
@@ -92,7 +93,9 @@ def test_slices_of_a_minibatch_add_up_to_its_gradient(monkeypatch):
         monkeypatch.setattr("methods.ppo.SLICE", size)
         method = build(DPPO, {"epochs": 1, "minibatches": 1, "max_grad_norm": None})
         metrics.append(method.update(roll_out(method)))
-        gradients.append(torch.cat([p.grad.flatten() for p in method.policy.parameters()]))
+        gradients.append(
+            torch.cat([p.grad.flatten() for net in (method.policy, method.critic) for p in net.parameters()])
+        )
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
     assert metrics[1] == pytest.approx(metrics[0], rel=1e-4, abs=1e-6)
 
