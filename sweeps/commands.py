@@ -119,13 +119,12 @@ def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: 
 
 def pretrain(argv: list[str]) -> int:
     config = parse_run(argv, "pretrain", "dpft pretrain --task hopper-medium --denoising-steps 20")
-    import torch
-
     from envs import get_task
     from sweeps.base import cached_base
     from sweeps.config import resolve
+    from sweeps.process import use_cpu
 
-    torch.set_num_threads(config.threads)
+    use_cpu(config.threads)
     path = cached_base(resolve(config), get_task(config.task))
     print(
         f"base policy in {path}; "

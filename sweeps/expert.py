@@ -15,6 +15,7 @@ from methods.interface import Spec
 from methods.policy.config import PolicyConfig
 from methods.policy.models import make_policy
 from sweeps.collect import Collector
+from sweeps.process import use_cpu
 from sweeps.records import versions
 
 
@@ -132,7 +133,7 @@ def main(argv: list[str]) -> int:
         "--out", type=Path, required=True, help="a .safetensors file; holds the best so far at any time"
     )
     o = parser.parse_args(argv)
-    torch.set_num_threads(o.threads)
+    use_cpu(o.threads)
     task = get_task(o.task)
     expert = None
     for expert in train_expert(task, o.target, o.noise, o.learning_rate, o.seed, o.max_steps, o.threads):

@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -15,6 +14,7 @@ from sweeps.base import base_policy
 from sweeps.checkpoint import load_checkpoint
 from sweeps.config import RunConfig, load_config
 from sweeps.evaluate import Episode, Evaluator
+from sweeps.process import use_cpu
 from sweeps.records import EPISODES, write_atomically
 from sweeps.run import EVALUATION, make_method, stream
 
@@ -27,6 +27,7 @@ def reload_run(folder: Path) -> tuple[RunConfig, Method, Evaluator, int | None]:
     if not (folder / "config.yaml").exists():
         raise DataError(f"{folder} is no run: it has no config.yaml")
     config = load_config(folder / "config.yaml")
+    use_cpu(config.threads)
     task = get_task(config.task)
     base = base_policy(config, task)
     method = make_method(config, base.policy)
@@ -51,7 +52,6 @@ def reload_run(folder: Path) -> tuple[RunConfig, Method, Evaluator, int | None]:
 def evaluate_run(folder: Path, count: int, seed: int | None, out: Path) -> int:
     """Play episodes, write them to a csv file and print their mean with its standard error."""
     config, method, evaluator, steps = reload_run(folder)
-    torch.set_num_threads(config.threads)
     episodes: list[Episode] = evaluator(
         method, count, config.eval_seed if seed is None else seed, stream(config.seed, EVALUATION)
     )

@@ -24,6 +24,7 @@ from sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
 from sweeps.collect import Collector, Diverged
 from sweeps.config import RunConfig, resolve
 from sweeps.evaluate import Evaluator
+from sweeps.process import use_cpu
 from sweeps.progress import RunProgress
 from sweeps.stop import ASKING, StopSignal
 
@@ -228,7 +229,7 @@ def train(
     if done:
         return done
     (folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
-    torch.set_num_threads(config.threads)
+    use_cpu(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, not bits
     # until the loop begins there is nothing to save, but a cache that is being filled has to be let go

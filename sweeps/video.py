@@ -54,8 +54,6 @@ def main(argv: list[str]) -> int:
     check(run, options.out)
     os.environ["MUJOCO_GL"] = backend()
 
-    import torch
-
     from sweeps.base import base_policy
     from sweeps.progress import pretraining
     from sweeps.records import read_done
@@ -63,7 +61,6 @@ def main(argv: list[str]) -> int:
     from sweeps.run import EVALUATION, make_method, stream
 
     config, after, evaluator, steps = reload_run(run)
-    torch.set_num_threads(config.threads)
     task = evaluator.task
     before = make_method(config, base_policy(config, task).policy)
     seed = config.eval_seed if options.seed is None else options.seed

@@ -123,7 +123,7 @@ class Chain(nn.Module):
         gradient, by `frozen` where given. With checkpointing, activations are recomputed in the backward pass.
         """
         first = 0 if last is None else max(0, len(self) - last)
-        points = [noise[:, 0]]
+        points, z = [noise[:, 0]], noise[:, 1:].clamp(-self.noise_clip, self.noise_clip)
 
         def advance(using: Denoiser, encoded: Encoded, i: int, recompute: bool = False) -> None:
             arguments = using, encoded, points[-1], i
@@ -131,7 +131,7 @@ class Chain(nn.Module):
                 checkpoint(self.step_mean, *arguments, use_reentrant=False) if recompute else self.step_mean(*arguments)
             )
             if self._std[i]:
-                mean = mean + self._std[i] * noise[:, i + 1].clamp(-self.noise_clip, self.noise_clip)
+                mean = mean + self._std[i] * z[:, i]
             points.append(mean)
 
         if first:

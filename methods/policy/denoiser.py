@@ -23,7 +23,7 @@ class ResidualBlock(nn.Module):
         self.inner = nn.ReLU(inplace=True) if activation == "relu" else self.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.inner(self.first(self.activation(x))))
+        return self.second(self.inner(self.first(self.activation(x)))).add_(x)
 
 
 class ResidualMLP(nn.Module):
@@ -97,7 +97,7 @@ class Denoiser(nn.Module):
         obs, time, weight = encoded
         # index_select: its backward pass takes a quarter of indexing's
         step = time[t] if isinstance(t, int) else time.index_select(0, t)
-        first = nn.functional.linear(x.flatten(1), weight) + step + obs
+        first = nn.functional.linear(x.flatten(1), weight).add_(step).add_(obs)
         return self.trunk.output(self.trunk.blocks(first)).view_as(x).type_as(x)
 
 

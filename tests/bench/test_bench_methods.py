@@ -14,6 +14,7 @@ from methods import get_method
 from methods.interface import Rollout, Spec
 from methods.policy.config import PolicyConfig
 from methods.policy.models import make_policy
+from sweeps.process import use_cpu
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 HOPPER = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
@@ -31,7 +32,7 @@ SETTINGS = {
 
 
 def build(name: str, steps: int = STEPS, **changes):
-    torch.set_num_threads(1)
+    use_cpu(1)
     cls = get_method(name)
     config = cls.Config(**SETTINGS[name] | changes).resolved(steps)
     policy = make_policy(cls.fine_tunes, REFERENCE_POLICY, HOPPER, steps, 0)
