@@ -68,8 +68,7 @@ class DPPO(PPO):
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Decision:
-        with self.mixed():
-            points, noise = self.run(obs, exploit=False)
+        points, noise = self.run(obs, exploit=False)
         count = self.samples_per_decision
         # x_{k-1} - mean is std * z by construction: the log-probability needs no second pass
         deviation = self.chain.std[-count:, None, None] * noise[:, -count:].clamp(

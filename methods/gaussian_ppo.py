@@ -32,8 +32,7 @@ class GaussianPPO(PPO):
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Decision:
-        with self.mixed():
-            mean, std = self.policy(obs)
+        mean, std = self.policy(obs)
         z = torch.randn(mean.shape, generator=self.rng, device=self.device)
         chunk = mean + std * z.clamp(-self.config.noise_clip, self.config.noise_clip)
         return Decision(chunk, {"log_prob": self.reduce(gaussian_log_prob(chunk, mean, std))})

@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -97,6 +97,10 @@ class Method(ABC):
     @abstractmethod
     def exploit(self, obs: Tensor) -> Tensor:
         """Evaluate: obs [n, O] -> chunk [n, H, A]."""
+
+    def mixed(self) -> AbstractContextManager[Any]:
+        """Held while a rollout is collected: mixed precision, where a method has it. Weights are cast once."""
+        return nullcontext()
 
     def trace(self, obs: Tensor) -> Tensor:
         """The points of the chain that end in exploit's chunk, [n, S + 1, H, A]; the chunk alone without a chain."""

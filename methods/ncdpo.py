@@ -57,8 +57,7 @@ class NCDPO(PPO):
     @torch.no_grad()
     def act(self, obs: Tensor) -> Decision:
         noise = self.draw_noise(len(obs))
-        with self.mixed():
-            mean, std = self.policy.denoise(obs, noise, self.chain), self.std()
+        mean, std = self.policy.denoise(obs, noise, self.chain), self.std()
         chunk = mean + std * torch.randn(mean.shape, generator=self.rng, device=self.device)
         log_prob = self.reduce(gaussian_log_prob(chunk, mean, std))
         return Decision(chunk, {"noise": noise, "log_prob": log_prob})

@@ -41,32 +41,33 @@ class Collector:
         """The next decisions_per_update decisions. Raises Diverged where a chunk is not finite."""
         method, device = self.method, self.method.device
         rows: list[dict[str, Tensor]] = []
-        for _ in range(method.decisions_per_update):
-            started = time.perf_counter()
-            obs = torch.from_numpy(self.scale.obs(self.obs)).to(device)
-            decision = method.act(obs)
-            chunk = decision.chunk.cpu().numpy()
-            acted = time.perf_counter()
-            if not np.isfinite(chunk).all():
-                raise Diverged(f"the policy's actions are not finite at step {self.env_steps}")
-            self.obs, reward, terminated, truncated, info = self.env.step(
-                np.clip(self.scale.action(chunk), self.low, self.high)
-            )
-            self._count(reward, terminated | truncated, info["executed"])
-            after = {
-                "reward": reward,
-                "executed": info["executed"],
-                "terminated": terminated,
-                "truncated": truncated,
-                "final_obs": self.scale.obs(info["final_obs"]),
-            }
-            rows.append(
-                {"obs": obs, "chunk": decision.chunk}
-                | {key: torch.from_numpy(np.array(value)) for key, value in after.items()}
-                | {f"memo.{key}": value for key, value in decision.memo.items()}
-            )
-            self.seconds["act"] += acted - started
-            self.seconds["simulate"] += time.perf_counter() - acted
+        with method.mixed():
+            for _ in range(method.decisions_per_update):
+                started = time.perf_counter()
+                obs = torch.from_numpy(self.scale.obs(self.obs)).to(device)
+                decision = method.act(obs)
+                chunk = decision.chunk.cpu().numpy()
+                acted = time.perf_counter()
+                if not np.isfinite(chunk).all():
+                    raise Diverged(f"the policy's actions are not finite at step {self.env_steps}")
+                self.obs, reward, terminated, truncated, info = self.env.step(
+                    np.clip(self.scale.action(chunk), self.low, self.high)
+                )
+                self._count(reward, terminated | truncated, info["executed"])
+                after = {
+                    "reward": reward,
+                    "executed": info["executed"],
+                    "terminated": terminated,
+                    "truncated": truncated,
+                    "final_obs": self.scale.obs(info["final_obs"]),
+                }
+                rows.append(
+                    {"obs": obs, "chunk": decision.chunk}
+                    | {key: torch.from_numpy(np.array(value)) for key, value in after.items()}
+                    | {f"memo.{key}": value for key, value in decision.memo.items()}
+                )
+                self.seconds["act"] += acted - started
+                self.seconds["simulate"] += time.perf_counter() - acted
         stacked = {key: torch.stack([row[key] for row in rows]).to(device) for key in rows[0]}
         memo = {key.removeprefix("memo."): stacked.pop(key) for key in list(stacked) if key.startswith("memo.")}
         return Rollout(**stacked, memo=memo)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
-Encoded = tuple[Tensor, Tensor, Tensor]
+Encoded = tuple[Tensor, Tensor]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "mish": nn.Mish, "tanh": nn.Tanh}
 
 
@@ -58,8 +58,7 @@ class ValueNetwork(nn.Module):
 class Denoiser(nn.Module):
     """Predicts epsilon or x0 from a noisy chunk [n, H, A], its timestep and the observation.
 
-    The trunk's first layer sees [chunk | time embedding | obs]; it is applied in these three parts, so that those of
-    the observation and of the timesteps are computed once per chunk (`encode`) and not once per denoising step.
+    The trunk sees [chunk | time embedding | obs].
     """
 
     sinusoids: Tensor
@@ -80,25 +79,16 @@ class Denoiser(nn.Module):
         self.trunk = ResidualMLP(chunk * action_dim + time_dim + obs_dim, hidden, chunk * action_dim, activation)
         self.register_buffer("sinusoids", sinusoidal_embedding(steps, time_dim), persistent=False)
 
-    def _split(self) -> tuple[Tensor, Tensor, Tensor]:
-        flat = self.shape[0] * self.shape[1]
-        weight = self.trunk.input.weight
-        return weight[:, :flat], weight[:, flat : flat + self.time_dim], weight[:, flat + self.time_dim :]
-
     def encode(self, obs: Tensor) -> Encoded:
-        """The first layer's parts for observations [n, O] and all timesteps, [n, width] and [K, width], and the chunk's
-        weight [width, H * A]."""
-        chunk_weight, time_weight, obs_weight = self._split()
-        time = nn.functional.linear(self.time_mlp(self.sinusoids), time_weight)
-        return nn.functional.linear(obs, obs_weight, self.trunk.input.bias), time, chunk_weight.type_as(time)
+        """What all steps of a chain share: observations [n, O] and the embeddings of all timesteps [K, time_dim]."""
+        return obs, self.time_mlp(self.sinusoids)
 
     def forward(self, x: Tensor, t: int | Tensor, encoded: Encoded) -> Tensor:
         """x [n, H, A], t one timestep or one per row [n], encoded = encode(obs) -> [n, H, A], of x's type."""
-        obs, time, weight = encoded
+        obs, time = encoded
         # index_select: its backward pass takes a quarter of indexing's
-        step = time[t] if isinstance(t, int) else time.index_select(0, t)
-        first = nn.functional.linear(x.flatten(1), weight).add_(step).add_(obs)
-        return self.trunk.output(self.trunk.blocks(first)).view_as(x).type_as(x)
+        step = time[t].expand(len(x), -1) if isinstance(t, int) else time.index_select(0, t)
+        return self.trunk(torch.cat([x.flatten(1), step, obs], 1)).view_as(x).type_as(x)
 
 
 def sinusoidal_embedding(steps: int, dim: int) -> Tensor:

@@ -26,9 +26,9 @@ SPEC = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
 TASK = TaskSpec("hopper", "Hopper-v5", 11, 3, 30, "", None, native=True)  # a time limit of 30 steps
 
 
-def method_of() -> GaussianPPO:
+def method_of(**settings) -> GaussianPPO:
     policy = make_policy("gaussian", SMALL, SPEC, 1, seed=0)
-    config = GaussianPPOConfig(num_envs=5, decisions_per_update=10)
+    config = GaussianPPOConfig(num_envs=5, decisions_per_update=10, **settings)
     return GaussianPPO(policy, SPEC, config, torch.Generator().manual_seed(0))
 
 
@@ -107,3 +107,15 @@ def test_rollout_holds_what_happened():
     goes_on = ~(rollout.terminated | rollout.truncated)[:-1]
     assert torch.equal(rollout.final_obs[:-1][goes_on], rollout.obs[1:][goes_on])
     assert not torch.equal(rollout.final_obs[:-1][~goes_on], rollout.obs[1:][~goes_on])
+
+
+def test_rollouts_are_explored_in_the_configured_precision():
+    """The same draws, rounded: bfloat16 keeps 8 bits of each product."""
+    from envs import make_vec
+
+    chunks = {}
+    for precision in ("float32", "bfloat16"):
+        method = method_of(precision=precision)
+        chunks[precision] = Collector(make_vec(TASK, 5, 4), method, Identity(), list(range(5))).collect().chunk[0]
+    assert chunks["bfloat16"].dtype == torch.float32
+    assert 1e-5 < (chunks["bfloat16"] - chunks["float32"]).abs().max() < 0.05
