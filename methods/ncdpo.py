@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.interface import Decision, Spec
+from methods.interface import Decision, Rollout, Spec
 from methods.policy.models import DiffusionPolicy, bounded_std
 from methods.ppo import PPO, PPOConfig, gaussian_log_prob
 from methods.sampling import SamplingConfig
@@ -15,8 +15,6 @@ from methods.sampling import SamplingConfig
 class NCDPOConfig(SamplingConfig, PPOConfig):
     """Open choices of the paper are named fields; defaults were chosen by experiment (ncdpo.md)."""
 
-    decisions_per_update: int = Field(125, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)  # denoiser and deviation, AdamW
     epochs: int = Field(10, ge=1)
     clip: float = Field(0.2, gt=0)  # on the joint ratio
     log_prob: Literal["mean", "joint"] = "joint"  # over the chunk's H * A elements
@@ -24,9 +22,10 @@ class NCDPOConfig(SamplingConfig, PPOConfig):
     max_grad_norm: float | None = Field(1.0, gt=0)
     eta: float = Field(1.0, ge=0)  # DDIM noise scale while exploring and evaluating; 0: x_K is the only noise
     chain_std_floor: float = Field(0.0, ge=0)  # least chain noise of every step, the last included (0: DDPM's own)
-    std_init: float = Field(0.2, gt=0)  # first deviation of the final Gaussian, normalised action units
+    std_init: float = Field(0.1, gt=0)  # first deviation of the final Gaussian, normalised action units
     std_bounds: tuple[float, float] = (0.05, 0.5)  # its range
     learn_std: bool = True  # train it with the denoiser
+    critic_sees_noise: bool = True  # V(s, z): the chain's luck is in the baseline, not in the advantage
     gradient_steps: int | None = Field(None, ge=1)  # last denoising steps that carry gradient; none: all
     checkpointing: bool = False  # recompute activations in the backward pass: memory of one step instead of all
 
@@ -47,6 +46,24 @@ class NCDPO(PPO):
         self.log_std = nn.Parameter(initial, requires_grad=config.learn_std)
         self.start_optimisers([*policy.network.parameters(), self.log_std])
 
+    @property
+    def state_dim(self) -> int:
+        mean = self.spec.chunk * self.spec.action_dim if self.config.critic_sees_noise else 0
+        return self.spec.obs_dim + mean
+
+    def states(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """The noise-augmented state [s | denoise(s, z)]: the return depends on z through the denoised chunk alone."""
+        obs, next_obs = super().states(rollout)
+        if not self.config.critic_sees_noise:
+            return obs, next_obs
+        mean = rollout.memo["mean"]
+        next_mean = mean.roll(-1, 0)
+        undecided = rollout.terminated | rollout.truncated
+        undecided[-1] = True
+        last = next_obs[undecided]
+        next_mean[undecided] = self.policy.denoise(last, self.draw_noise(len(last)), self.chain)
+        return torch.cat([obs, mean.flatten(2)], 2), torch.cat([next_obs, next_mean.flatten(2)], 2)
+
     def std(self) -> Tensor:
         """Standard deviation of the final Gaussian, [A]."""
         return bounded_std(self.log_std, self.config.std_bounds)
@@ -60,7 +77,8 @@ class NCDPO(PPO):
         mean, std = self.policy.denoise(obs, noise, self.chain), self.std()
         chunk = mean + std * torch.randn(mean.shape, generator=self.rng, device=self.device)
         log_prob = self.reduce(gaussian_log_prob(chunk, mean, std))
-        return Decision(chunk, {"noise": noise, "log_prob": log_prob})
+        memo = {"noise": noise, "log_prob": log_prob} | ({"mean": mean} if self.config.critic_sees_noise else {})
+        return Decision(chunk, memo)
 
     def exploit(self, obs: Tensor) -> Tensor:
         return self.trace(obs)[:, -1]

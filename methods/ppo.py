@@ -134,7 +134,7 @@ class PPO(Method):
 
     def __init__(self, policy: nn.Module, spec: Spec, config: Any, rng: torch.Generator) -> None:
         super().__init__(policy, spec, config, rng)
-        self.critic = seeded(lambda: ValueNetwork(spec.obs_dim, config.critic_hidden), rng)
+        self.critic = seeded(lambda: ValueNetwork(self.state_dim, config.critic_hidden), rng)
         self.reward_scaler = RewardScaler(config.num_envs, spec.gamma, rng.device)
         self.updates = 0
 
@@ -153,6 +153,15 @@ class PPO(Method):
     @abstractmethod
     def new_log_prob(self, data: dict[str, Tensor], decision: Tensor, index: Tensor) -> Tensor:
         """Log-probability under the current policy of the samples (decision [B], index [B]) -> [B], differentiable."""
+
+    @property
+    def state_dim(self) -> int:
+        """How many numbers the critic sees."""
+        return self.spec.obs_dim
+
+    def states(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """What the critic sees at each decision and after it, [T, n, state_dim] both."""
+        return rollout.obs, rollout.final_obs
 
     def clip_width(self, index: Tensor) -> Tensor:
         """Half-width of each sample's trust region, [B]."""
@@ -202,7 +211,7 @@ class PPO(Method):
         return self.log_prob(data, samples) - data["log_prob"].flatten()[samples]
 
     def estimate_advantages(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Advantages, returns and values of every decision, flat [T * n]."""
+        """The critic's states [T * n, state_dim]; advantages, returns and values of every decision, [T * n]."""
         terminated, truncated = rollout.terminated, rollout.truncated
         if self.config.time_limit == "terminal":
             terminated = terminated | truncated
@@ -210,11 +219,17 @@ class PPO(Method):
         if self.config.reward_scaling:
             reward = self.reward_scaler(reward, rollout.terminated | rollout.truncated)
         with torch.no_grad():
-            value, next_value = self.critic(rollout.obs), self.critic(rollout.final_obs)
+            state, next_state = self.states(rollout)
+            value, next_value = self.critic(state), self.critic(next_state)
         advantage, returns = gae(
             reward, value, next_value, terminated, truncated, self.spec.gamma, self.config.gae_lambda
         )
-        return {"advantage": advantage.flatten(), "return": returns.flatten(), "value": value.flatten()}
+        return {
+            "state": state.flatten(0, 1),
+            "advantage": advantage.flatten(),
+            "return": returns.flatten(),
+            "value": value.flatten(),
+        }
 
     def minibatch_advantage(self, data: dict[str, Tensor], decision: Tensor) -> Tensor:
         """The samples' advantages, normalised and clamped within their minibatch, [B]."""
@@ -251,7 +266,7 @@ class PPO(Method):
             states, repeats = decision.unique(return_counts=True)
         for part, count in zip(states.split(SLICE), repeats.split(SLICE), strict=True):
             with self.mixed():
-                value = self.critic(data["obs"][part])
+                value = self.critic(data["state"][part])
             loss = value_loss(value, data["return"][part], data["value"][part], self.config.value_clip)
             yield (loss * count).sum() / len(decision)
 

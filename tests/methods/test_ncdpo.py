@@ -33,6 +33,45 @@ def test_swapping_stored_noise_changes_the_gradient():
     assert not torch.allclose(gradient(False), gradient(True))
 
 
+def test_the_critic_sees_what_was_decided_next_or_fresh_noise_where_nothing_was():
+    method = build(NCDPO)
+    rollout = roll_out(method)
+    rollout.terminated[:] = rollout.truncated[:] = False
+    rollout.truncated[1, 0] = True
+    mean = rollout.memo["mean"].flatten(2)
+    with torch.no_grad():
+        state, following = method.states(rollout)
+    size = rollout.obs.shape[-1]
+    assert torch.equal(state, torch.cat([rollout.obs, mean], 2))
+    assert torch.equal(following[..., :size], rollout.final_obs)
+    known = torch.ones(len(mean) - 1, mean.shape[1], dtype=torch.bool)
+    known[1, 0] = False
+    assert torch.equal(following[:-1][known][:, size:], mean[1:][known])
+    fresh = torch.cat([following[1, :1, size:], following[-1, :, size:]])
+    old = torch.cat([mean[2, :1], mean[0]])  # the next episode's, and what a plain roll leaves
+    assert ((fresh - old).abs().amax(1) > 1e-3).all()
+
+
+def test_luck_of_the_chain_is_no_advantage():
+    """Reward is the denoised chunk's first action: with the noise in its state, the critic explains it."""
+
+    def spread(sees: bool) -> float:
+        method = build(NCDPO, {"critic_sees_noise": sees, "std_init": 0.05, "critic_learning_rate": 1e-2})
+        for number in range(30):
+            rollout = roll_out(method, number)
+            flat = method.flatten(rollout)
+            mean = method.policy.denoise(flat["obs"], flat["noise"], method.chain).detach()
+            rollout.reward[:] = mean[:, 0, 0].view_as(rollout.reward)
+            rollout.terminated[:] = True
+            estimate = method.estimate_advantages(rollout)
+            data = method.flatten(rollout) | estimate
+            for _ in range(20):
+                method._step_critic(data, torch.arange(len(data["obs"])))
+        return (estimate["advantage"].std() / estimate["return"].std()).item()
+
+    assert spread(True) < 0.5 * spread(False)
+
+
 def test_losses_do_not_depend_on_the_order_of_samples():
     method = build(NCDPO)
     rollout = roll_out(method)

@@ -53,6 +53,7 @@ def old_data(method: DPPO, block: dict) -> dict[str, torch.Tensor]:
     log_prob = method.reduce(block["logprobs_old"].clamp(-5, 2).flatten(0, 1)).flatten()
     return {
         "obs": DDPM["obs"][:, 0],
+        "state": DDPM["obs"][:, 0],
         "points": block["chains"],
         "log_prob": log_prob,
         "advantage": DDPM["advantages"],
@@ -261,7 +262,7 @@ def test_gaussian_ppo():
     mean, std = policy(obs)
     close(mean.flatten(1), block["mean"])
     close(std.expand(64, 4, 3).flatten(1), block["scale"])
-    data = {"obs": obs, "chunk": block["actions"], "log_prob": block["logprobs_old"]}
+    data = {"obs": obs, "state": obs, "chunk": block["actions"], "log_prob": block["logprobs_old"]}
     data |= {"advantage": DDPM["advantages"], "return": DDPM["returns"], "value": block["oldvalues"]}
     rows = torch.arange(64)
     torch.testing.assert_close(method.new_log_prob(data, rows, rows * 0).detach(), block["logprobs_old"], **LOG_PROB)
