@@ -15,10 +15,9 @@ from methods.sampling import SamplingConfig
 class NCDPOConfig(SamplingConfig, PPOConfig):
     """Open choices of the paper are named fields; defaults were chosen by experiment (ncdpo.md)."""
 
+    decisions_per_update: int = Field(50, ge=1)
     epochs: int = Field(10, ge=1)
-    clip: float = Field(0.2, gt=0)  # on the joint ratio
-    log_prob: Literal["mean", "joint"] = "joint"  # over the chunk's H * A elements
-    target_kl: float | None = Field(0.1, gt=0)  # nats of the joint
+    clip: float = Field(0.05, gt=0)  # on the ratio of mean log-probabilities
     max_grad_norm: float | None = Field(1.0, gt=0)
     eta: float = Field(1.0, ge=0)  # DDIM noise scale while exploring and evaluating; 0: x_K is the only noise
     chain_std_floor: float = Field(0.0, ge=0)  # least chain noise of every step, the last included (0: DDPM's own)
