@@ -1,7 +1,5 @@
 """NCDPO: PPO on the final chunk, differentiated through the denoising steps (arXiv 2505.10482). Page: ncdpo.md."""
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
