@@ -162,7 +162,7 @@ def test_finished_run_is_left_alone(tiny, tmp_path):
 
 def test_another_run_in_the_folder_is_refused(tiny, tmp_path):
     train(tiny(), tmp_path / "run")
-    with pytest.raises(DataError, match=r"holds another run \(settings.clip is 0.2 there, 0.3 now\)"):
+    with pytest.raises(DataError, match=r"holds another run \(settings.clip is 0.05 there, 0.3 now\)"):
         train(tiny(settings={"clip": 0.3}), tmp_path / "run")
 
 
