@@ -46,7 +46,7 @@ class NCDPO(PPO):
     @property
     def state_dim(self) -> int:
         mean = self.spec.chunk * self.spec.action_dim if self.config.critic_sees_noise else 0
-        return self.spec.obs_dim + mean
+        return super().state_dim + mean
 
     def states(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """The noise-augmented state [s | denoise(s, z)]: the return depends on z through the denoised chunk alone."""
@@ -74,8 +74,7 @@ class NCDPO(PPO):
         mean, std = self.policy.denoise(obs, noise, self.chain), self.std()
         chunk = mean + std * torch.randn(mean.shape, generator=self.rng, device=self.device)
         log_prob = self.reduce(gaussian_log_prob(chunk, mean, std))
-        memo = {"noise": noise, "log_prob": log_prob} | ({"mean": mean} if self.config.critic_sees_noise else {})
-        return Decision(chunk, memo)
+        return Decision(chunk, {"noise": noise, "mean": mean, "log_prob": log_prob})
 
     def exploit(self, obs: Tensor) -> Tensor:
         return self.trace(obs)[:, -1]

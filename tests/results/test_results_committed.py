@@ -22,7 +22,7 @@ def test_tables_are_those_of_the_records(sweep):
     assert results_table(records).strip() in (sweep / "figures" / "summary.md").read_text()
     assert results_csv(records) == (sweep / "figures" / "results.csv").read_text()
     assert (sweep / "README.md").exists()
-    assert (sweep / "grid.yaml").exists() or list((sweep / "grids").glob("*.yaml"))
+    assert (sweep / "grid.yaml").exists()
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("**/config.yaml")), ids=lambda path: path.parent.name)
