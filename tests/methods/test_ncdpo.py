@@ -87,7 +87,9 @@ def test_losses_do_not_depend_on_the_order_of_samples():
 def test_one_step_without_chain_noise_is_gaussian_ppo():
     """K = 1: the log-probability is that of one Gaussian around a deterministic function of obs and x_K."""
     policy = make_policy("diffusion", PolicyConfig(hidden=(16, 16, 16)), SPEC, 1, 0)
-    method = NCDPO(policy, SPEC, NCDPOConfig(num_envs=4, log_prob="joint").resolved(1), torch.Generator().manual_seed(0))
+    method = NCDPO(
+        policy, SPEC, NCDPOConfig(num_envs=4, log_prob="joint").resolved(1), torch.Generator().manual_seed(0)
+    )
     decision = method.act(observations(4))
     mean = policy.denoise(observations(4), decision.memo["noise"], method.chain)
     expected = torch.distributions.Normal(mean, method.config.std_init).log_prob(decision.chunk).flatten(1).sum(1)
