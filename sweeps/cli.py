@@ -22,7 +22,7 @@ VERBS = {
     "publish": ("sweeps.commands:publish", "copy a sweep's records to results/"),
     "figures": ("analysis.cli:figures", "draw a sweep's figures and tables"),
     "report": ("analysis.report:report", "one HTML page about a sweep"),
-    "import-curve": ("analysis.curve_import:main", "a curve of another codebase, beside ours"),
+    "import-curve": ("sweeps.curve_import:main", "a curve of another codebase, beside ours"),
     "video": ("sweeps.video:main", "film an episode, before and after fine-tuning"),
     "train-expert": ("sweeps.expert:main", "train an expert that makes demonstrations"),
     "check-method": ("methods.conformance:main", "run the conformance tests on a method of yours"),

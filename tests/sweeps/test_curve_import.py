@@ -11,10 +11,10 @@ import yaml
 from run_folders import write_run
 
 from analysis.cli import figures
-from analysis.curve_import import main
 from analysis.figures import NothingToDraw, compute
 from analysis.load import load
 from sweeps.cli import main as dpft
+from sweeps.curve_import import main
 
 ROOT = Path(__file__).parents[2]
 CSV = "env_steps,return,wall_seconds\n0,1000,0\n1e5,1500.5,60\n200000,2000,125.5\n"

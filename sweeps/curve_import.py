@@ -25,8 +25,9 @@ from typing import Any
 
 import yaml
 
-from analysis.load import COLUMNS, NAMES
-from envs.task import DataError
+from envs import TASKS, DataError
+from methods import METHODS
+from sweeps.records import CURVE
 
 DESCRIPTION = """Put a curve from another codebase beside ours: FILE.csv becomes a run folder for each of its seeds.
 
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--eval-episodes", type=int, required=True, help="complete episodes behind each return")
     parser.add_argument("--from-scratch", action="store_true", help="its policy was not pre-trained")
     options = parser.parse_args(argv)
-    if options.method in NAMES:
+    if options.method in METHODS:
         method = options.method
         raise DataError(f"--method {method} is this suite's own: name theirs otherwise, such as {method}-authors")
     for name in ("method", "task"):
@@ -171,11 +172,9 @@ def _number(where: str, name: str, cell: str) -> float:
 
 def write_run(folder: Path, config: dict[str, Any], rows: list[dict[str, float]]) -> None:
     """A finished run's config.yaml, curve.csv and done.json, in a folder that is there as a whole or not at all."""
-    from envs import TASKS
-
     task = TASKS.get(config["task"])
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(buffer, CURVE, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         scaled = task.normalised(row["return"]) if task else None
