@@ -72,7 +72,9 @@ def write(
 
     With ablate, the ablation alone. Returns the figures' names, and why the others were not drawn.
     """
-    from analysis.figures import FIGURES, NothingToDraw, ablation
+    from analysis.captions import NothingToDraw
+    from analysis.figures import FIGURES
+    from analysis.scores import ablation
     from analysis.style import FORMATS, add_caption, save, style, write_atomically
     from analysis.tables import NOTE, results_csv, results_latex, results_table, unfinished_list
 

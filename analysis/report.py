@@ -166,7 +166,8 @@ def figures(records: "Records") -> tuple[str, dict[str, Any]]:
     from rich.console import Console
     from rich.progress import track
 
-    from analysis.figures import FIGURES, NothingToDraw
+    from analysis.captions import NothingToDraw
+    from analysis.figures import FIGURES
 
     console, parts, points = Console(stderr=True), [], {}
     for name, draw in track(

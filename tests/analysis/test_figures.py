@@ -14,9 +14,11 @@ import pytest
 from run_folders import write_run
 
 from analysis import figures as drawings
+from analysis.captions import NothingToDraw
 from analysis.cli import figures
-from analysis.figures import FIGURES, NothingToDraw, ablation
+from analysis.figures import FIGURES
 from analysis.load import Records, load, run_folders
+from analysis.scores import ablation
 from analysis.style import COLOURS, FORMATS, colours
 from analysis.tables import results_csv, results_latex, results_table
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from run_folders import write_run
 
+from analysis.captions import NothingToDraw
 from analysis.cli import figures
-from analysis.figures import NothingToDraw, compute
+from analysis.curves import compute
 from analysis.load import load
 from sweeps.cli import main as dpft
 from sweeps.curve_import import main

@@ -1,0 +1,87 @@
+"""What figures have in common: their captions, and which runs they show."""
+
+import textwrap
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.load import Records, experiment_name
+from analysis.statistics import FEW_SEEDS
+
+Drawing = tuple[Figure, str]
+
+
+class NothingToDraw(Exception):
+    """Why a figure cannot be drawn of these records."""
+
+
+def caption(records: Records, what: str, paper: str = "", means: bool = True) -> str:
+    """What a figure shows, then task, seeds, interval and protocol (of means), and failures, as one paragraph."""
+    runs = records.runs
+    text = [f"{title[0].upper()}{title[1:].rstrip('.')}." for title in records.captions]
+    chain = ", ".join(str(k) for k in sorted(runs["denoising_steps"].dropna().unique()))
+    text.append(f"{', '.join(sorted(runs['task'].unique()))}{f', K = {chain} denoising steps' if chain else ''}.")
+    text.append(what)
+    if means:
+        text += [seeds_and_interval(records), protocol(records)]
+    if failed := int((runs["status"] == "failed").sum()):
+        text.append(f"{failed} of {len(runs)} runs failed and are in no mean.")
+    if unfinished := int((runs["status"] == "unfinished").sum()):
+        text.append(f"{unfinished} of {len(runs)} runs are unfinished and in no mean.")
+    if paper:
+        text.append(f"Corresponds to {paper}.")
+    return " ".join(part for part in text if part)
+
+
+def protocol(records: Records) -> str:
+    runs = records.runs
+    episodes = " or ".join(str(n) for n in sorted(runs["eval_episodes"].dropna().unique()))
+    text = f"Evaluation: mean return of {episodes} complete episodes, whose steps are not counted."
+    bases = runs[(runs["status"] == "done") & ~runs["from_scratch"]].dropna(subset="base_seed")
+    if len(bases) and (bases.groupby(["task", "method", "variant"])["base_seed"].nunique() == 1).all():
+        text += " Intervals cover fine-tuning only: seeds share one base policy."
+    return text
+
+
+def seeds_and_interval(records: Records) -> str:
+    groups = (own.runs.groupby("value")["status"] for _, own in records.experiments())
+    counts = [int((status == "done").sum()) for group in groups for _, status in group]
+    seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    few = f"Student's t under {FEW_SEEDS} seeds, where every seed is shown"
+    many = "percentile bootstrap over seeds"
+    kind = many if min(counts) >= FEW_SEEDS else few if max(counts) < FEW_SEEDS else f"{few}; {many} from there"
+    return f"Seeds: {seeds} per method; intervals: 95 %, {kind}."
+
+
+def finished(records: Records) -> Records:
+    return records.select(records.runs[records.runs["status"] == "done"])
+
+
+def cloned(records: Records) -> Records:
+    """Without the runs from scratch, which have a figure of their own; all of them where there are no others."""
+    own = records.select(records.runs[~records.runs["from_scratch"]])
+    return own if len(own.curves) else records
+
+
+def learning(records: Records) -> Records:
+    """The runs that were evaluated more than once. Raises NothingToDraw where there are none."""
+    counts = records.curves["run"].value_counts()
+    own = records.select(records.runs[records.runs["run"].map(counts) > 1])
+    if not len(own.runs):
+        raise NothingToDraw("no run was evaluated more than once")
+    return own
+
+
+def label(experiment: dict[str, Any], width: int = 44) -> str:
+    """An experiment's name with its K, short enough for an axis."""
+    k = experiment["denoising_steps"]
+    return textwrap.shorten(experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}"), width, placeholder=" …")
+
+
+def panels_of(records: Records) -> list[tuple[str, Any]]:
+    """(task, K) of each panel; policies without a chain are drawn in all panels of their task."""
+    pairs = records.runs[["task", "denoising_steps"]].drop_duplicates()
+    chained = pairs.dropna().sort_values(["denoising_steps", "task"])
+    alone = sorted(set(pairs["task"]) - set(chained["task"]))
+    return [*chained.itertuples(index=False, name=None), *((task, None) for task in alone)]
