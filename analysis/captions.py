@@ -74,9 +74,9 @@ def learning(records: Records) -> Records:
 
 
 def label(experiment: dict[str, Any], width: int = 44) -> str:
-    """An experiment's name with its K, short enough for an axis."""
+    """An experiment's whole name with its K, in lines that fit beside an axis."""
     k = experiment["denoising_steps"]
-    return textwrap.shorten(experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}"), width, placeholder=" …")
+    return textwrap.fill(experiment_name(experiment) + ("" if pd.isna(k) else f", K\xa0=\xa0{k}"), width)
 
 
 def panels_of(records: Records) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import SymmetricalLogLocator
 
 from analysis.captions import Drawing, NothingToDraw, caption, cloned, finished, label, learning, panels_of
 from analysis.load import Records, experiment_name
@@ -180,6 +181,7 @@ def compute(records: Records) -> Drawing:
         axis.set(xlabel=f"{'CPU' if clock == 'cpu_seconds' else 'Wall-clock'} minutes of a run", title=task)
         axis.set(ylabel="Mean evaluation return", ylim=(returns.min() - margin, returns.max() + margin))
         axis.set_xscale("symlog", linthresh=1)
+        axis.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1, 2, 5]))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_xlim(0, None)
     if bars:

@@ -39,12 +39,12 @@ def diagnostics(records: Records) -> Drawing:
         for run, rows in records.metrics.dropna(subset=name).groupby("run", sort=True):
             axis.plot(rows["env_steps"], rows[name], color=kinds[str(run)]["color"], linewidth=0.6, alpha=0.7)
         axis.set(title=METRICS[name], xlabel="Simulated environment steps")
+        known = records.metrics[name].dropna()
         if name in LOGARITHMIC:
             axis.set_yscale("log")
-        elif name == "loss/policy":  # a surrogate near 0, or minus a value
+        elif name == "loss/policy" and known.abs().max() > 1:  # minus a value, perhaps beside a surrogate near 0
             axis.set_yscale("symlog", linthresh=0.1)
         else:
-            known = records.metrics[name].dropna()
             low, high = known.quantile([0.002, 0.998])  # one outlier would flatten every other line
             axis.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
         steps_axis(axis, y=False)

@@ -171,7 +171,9 @@ def steps_to_threshold(records: Records) -> Drawing:
     tallest = max(map(len, rows.values()))
     if tallest > 2 * MANY:
         raise NothingToDraw(f"more than {2 * MANY} experiments on a task")
-    figure, axes = canvas(len(tasks), len(LEVELS), panel=(PANEL[0] * 0.8, 1.0 + 0.16 * tallest), sharey="row")
+    lines = max(label(experiment).count("\n") for own_rows in rows.values() for experiment, _ in own_rows)
+    height = 1.0 + tallest * (0.16 + 0.1 * lines)
+    figure, axes = canvas(len(tasks), len(LEVELS), panel=(PANEL[0] * 0.8, height), sharey="row")
     censored = 0
     for line, task in zip(axes, tasks, strict=True):
         names = []
