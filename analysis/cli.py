@@ -76,10 +76,19 @@ def write(
     from analysis.figures import FIGURES
     from analysis.scores import ablation
     from analysis.style import FORMATS, add_caption, save, style, write_atomically
-    from analysis.tables import NOTE, results_csv, results_latex, results_table, unfinished_list
+    from analysis.tables import (
+        ABLATION_NOTE,
+        NOTE,
+        ablation_table,
+        results_csv,
+        results_latex,
+        results_table,
+        unfinished_list,
+    )
 
     out.mkdir(parents=True, exist_ok=True)
-    text = ["# " + ", ".join(sorted(records.runs["sweep"].unique())), results_table(records), NOTE]
+    tables = [ablation_table(records, ablate), ABLATION_NOTE] if ablate else [results_table(records), NOTE]
+    text = ["# " + ", ".join(sorted(records.runs["sweep"].unique())), *tables]
     kinds = {f"ablation_{ablate}": lambda records: ablation(records, str(ablate))} if ablate else FIGURES
     names: list[str] = []
     lacking: dict[str, str] = {}

@@ -313,6 +313,18 @@ def _take_out(field_name: str, found: list[_Run]) -> None:
             run.row["denoising_steps"] = None
 
 
+def ordered(values: Iterable[str]) -> list[str]:
+    """An ablated field's values, numbers by size before other text."""
+
+    def key(value: str) -> tuple[bool, float, str]:
+        try:
+            return False, float(value), value
+        except ValueError:
+            return True, 0.0, value
+
+    return sorted(values, key=key)
+
+
 def _name_variants(found: list[_Run]) -> None:
     """Name the settings in which runs of one task, method and K differ beyond their seed, so that none are mixed."""
     alike: dict[tuple, list[_Run]] = {}

@@ -1,6 +1,6 @@
 """Figures of scores: one number a run, against denoising steps, tasks, thresholds or a config field."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from analysis.captions import Drawing, NothingToDraw, caption, cloned, finished, label, learning, panels_of, protocol
-from analysis.load import NAMES, Records, experiment_name
+from analysis.load import NAMES, Records, experiment_name, ordered
 from analysis.statistics import (
     FEW_SEEDS,
     estimate,
@@ -215,7 +215,7 @@ def ablation(records: Records, field: str) -> Drawing:
     """Final return against a config field's values (analysis.load.load with ablate), a panel for each task and K."""
     own = finished(records)
     scores = _named(per_run(own))
-    values = _ordered(scores["value"].unique())
+    values = ordered(scores["value"].unique())
     if len(values) < 2:
         raise NothingToDraw(f"{field} has one value in all finished runs")
     panels = panels_of(own)
@@ -236,13 +236,3 @@ def ablation(records: Records, field: str) -> Drawing:
         records, f"Dots: mean over seeds of the last evaluation for each value of {field}; bars: its interval."
     )
     return figure, text
-
-
-def _ordered(values: Iterable[str]) -> list[str]:
-    def key(value: str) -> tuple[bool, float, str]:
-        try:
-            return False, float(value), value
-        except ValueError:
-            return True, 0.0, value
-
-    return sorted(values, key=key)

@@ -109,9 +109,9 @@ def area_under_curve(steps: np.ndarray, values: np.ndarray) -> float:
 def per_run(records: Records) -> pd.DataFrame:
     """One row per run that has a curve.
 
-    Columns: run, seed, status, EXPERIMENT, value (of the ablated field), planned_steps, base (return at zero updates,
-    nan where unknown or from scratch), final (return of the last evaluation), improvement, area (mean return along the
-    run), normalised (of the last evaluation), env_steps and minutes at the end.
+    Columns: run, seed, base_seed, status, EXPERIMENT, value (of the ablated field), planned_steps, base (return at zero
+    updates, nan where unknown or from scratch), final (return of the last evaluation), improvement, area (mean return
+    along the run), normalised (of the last evaluation), env_steps and minutes at the end.
     """
     columns = ["run", "base", "final", "improvement", "area", "normalised", "env_steps", "minutes"]
     rows = []
@@ -131,7 +131,7 @@ def per_run(records: Records) -> pd.DataFrame:
                 "minutes": end["wall_seconds"] / 60,
             }
         )
-    return records.runs[["run", "seed", "status", *EXPERIMENT, "value", "planned_steps"]].merge(
+    return records.runs[["run", "seed", "base_seed", "status", *EXPERIMENT, "value", "planned_steps"]].merge(
         pd.DataFrame(rows, columns=columns), on="run"
     )
 

@@ -20,7 +20,7 @@ from analysis.figures import FIGURES
 from analysis.load import Records, load, run_folders
 from analysis.scores import ablation
 from analysis.style import COLOURS, FORMATS, colours
-from analysis.tables import results_csv, results_latex, results_table
+from analysis.tables import ablation_table, results_csv, results_latex, results_table
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
@@ -359,6 +359,24 @@ def test_an_ablation_is_the_final_return_for_each_value(tmp_path):
     assert figures([str(tmp_path), "--ablate", "clip"]) == 0
     assert (tmp_path / "figures" / "ablation_clip.pdf").stat().st_size > 1000
     assert figures([str(tmp_path), "--ablate", "clipp"]) == 2
+
+
+def test_an_ablation_compares_runs_of_the_same_seed(tmp_path):
+    """Seeds differ far more than values do, yet paired the difference is plain; a seed without a partner is in none."""
+    for seed in range(4):
+        write_run(tmp_path, [(0, 0.0), (100, 100.0 * seed)], seed=seed, settings={"clip": 0.01})
+        write_run(
+            tmp_path, [(0, 0.0), (100, 100.0 * seed + 15 + seed % 2)], seed=seed + (seed == 3), settings={"clip": 0.1}
+        )
+    _, _, first, second = ablation_table(load([tmp_path], "clip"), "clip").splitlines()
+    assert first == "| hopper-medium | NCDPO | 5 | 0.01 | 4 | 150 [-55, 355] | - | 75 [-28, 178] | - |"
+    change = 100 * np.array([15.0, 16, 15]) / 150
+    half = 2.919986 * change.std(ddof=1) / np.sqrt(3)
+    said = f"{change.mean():.1f} [{change.mean() - half:.1f}, {change.mean() + half:.1f}]"
+    assert second.startswith("| hopper-medium | NCDPO | 5 | 0.1 | 4 |")
+    assert second.count(f"| {said} |") == 2
+    assert figures([str(tmp_path), "--ablate", "clip"]) == 0
+    assert said in (tmp_path / "figures" / "ablation_clip.md").read_text()
 
 
 def test_every_figure_says_why_it_is_not_drawn(tmp_path, capsys):
