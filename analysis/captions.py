@@ -76,7 +76,12 @@ def learning(records: Records) -> Records:
 def label(experiment: dict[str, Any], width: int = 44) -> str:
     """An experiment's whole name with its K, in lines that fit beside an axis."""
     k = experiment["denoising_steps"]
-    return textwrap.fill(experiment_name(experiment) + ("" if pd.isna(k) else f", K\xa0=\xa0{k}"), width)
+    return in_lines(experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}"), width)
+
+
+def in_lines(name: str, width: int) -> str:
+    """A name in lines of that many characters, its K in one piece."""
+    return textwrap.fill(name.replace(" = ", "\xa0=\xa0"), width)
 
 
 def panels_of(records: Records) -> list[tuple[str, Any]]:

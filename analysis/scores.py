@@ -9,7 +9,18 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from analysis.captions import Drawing, NothingToDraw, caption, cloned, finished, label, learning, panels_of, protocol
+from analysis.captions import (
+    Drawing,
+    NothingToDraw,
+    caption,
+    cloned,
+    finished,
+    in_lines,
+    label,
+    learning,
+    panels_of,
+    protocol,
+)
 from analysis.load import NAMES, Records, experiment_name, ordered
 from analysis.statistics import (
     FEW_SEEDS,
@@ -101,19 +112,19 @@ def aggregates(records: Records) -> Drawing:
     shades = {name: look[name.split(", K")[0]]["color"] for name in scores}
     # of different K, too many to read
     pairs = [(a, b) for a, b in combinations(scores, 2) if len({n.partition(", K = ")[2] for n in (a, b)} - {""}) < 2]
-    figure, axes = canvas(2, 2, panel=(PANEL[0], max(PANEL[1], 0.11 * len(pairs))))
+    figure, axes = canvas(2, 2, panel=(PANEL[0], max(PANEL[1], 0.2 * len(pairs))))
     for axis, (title, statistic) in zip(axes[0], {"IQM": iqm, "Optimality gap": optimality_gap}.items(), strict=True):
         for i, (name, own) in enumerate(scores.items()):
             low, high = stratified_bootstrap(statistic, own, rng=rng)
             axis.plot([low, high], [i, i], color=shades[name], linewidth=5, alpha=0.35, solid_capstyle="butt")
             axis.plot(statistic(own), i, "|", color=shades[name], markersize=9, markeredgewidth=2)
-        axis.set_yticks(range(len(scores)), list(scores), fontsize=6)
+        axis.set_yticks(range(len(scores)), [in_lines(name, 30) for name in scores], fontsize=6)
         axis.invert_yaxis()
         axis.set(title=title, xlabel="D4RL-scaled return, 1 = expert")
     at = np.linspace(0, max(1.2, max(float(np.concatenate(own).max()) for own in scores.values())), 61)
     for name, own in scores.items():
         low, high = stratified_bootstrap(lambda s: performance_profile(s, at), own, rng=rng)
-        axes[1, 0].plot(at, performance_profile(own, at), color=shades[name])
+        axes[1, 0].plot(at, performance_profile(own, at), **look[name.split(", K")[0]])
         axes[1, 0].fill_between(at, low, high, color=shades[name], alpha=0.15, linewidth=0)
     axes[1, 0].set(
         title="Performance profile", xlabel="D4RL-scaled return", ylabel="Share of runs above", ylim=(0, 1.02)
@@ -124,7 +135,7 @@ def aggregates(records: Records) -> Drawing:
         axes[1, 1].plot([low, high], [i, i], color=shades[first], linewidth=5, alpha=0.35, solid_capstyle="butt")
         axes[1, 1].plot(probability_of_improvement(*both), i, "|", color=shades[first], markersize=9, markeredgewidth=2)
     axes[1, 1].axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    axes[1, 1].set_yticks(range(len(pairs)), [_pair(a, b) for a, b in pairs], fontsize=5.5)
+    axes[1, 1].set_yticks(range(len(pairs)), [in_lines(_pair(a, b), 32) for a, b in pairs], fontsize=5.5)
     axes[1, 1].invert_yaxis()
     axes[1, 1].set(title="Probability of improvement", xlabel="P(first > second)", xlim=(0, 1))
     sns.despine(figure)
@@ -188,7 +199,7 @@ def steps_to_threshold(records: Records) -> Drawing:
                     censored += int(never)
                     axis.plot(
                         steps[-1] if never else reached, i, ">" if never else "o", color=colour, markersize=4,
-                        fillstyle="none" if never else "full", alpha=0.9,
+                        fillstyle="none" if never else "full", alpha=0.9, clip_on=False,
                     )  # fmt: skip
         for axis, level in zip(line, LEVELS, strict=True):
             axis.set_title(f"{task.split('-')[0]}: {level} %")
