@@ -75,8 +75,12 @@ def learning(records: Records) -> Records:
 
 def label(experiment: dict[str, Any], width: int = 44) -> str:
     """An experiment's whole name with its K, in lines that fit beside an axis."""
+    return in_lines(name_with_k(experiment), width)
+
+
+def name_with_k(experiment: dict[str, Any]) -> str:
     k = experiment["denoising_steps"]
-    return in_lines(experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}"), width)
+    return experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}")
 
 
 def in_lines(name: str, width: int) -> str:

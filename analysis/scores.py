@@ -18,6 +18,7 @@ from analysis.captions import (
     in_lines,
     label,
     learning,
+    name_with_k,
     panels_of,
     protocol,
 )
@@ -108,8 +109,9 @@ def aggregates(records: Records) -> Drawing:
     if len(tasks) < 2 or len(scores) < 2:
         raise NothingToDraw("it takes two tasks and two methods that have finished runs on all of them")
     rng = np.random.default_rng(0)
-    look = {name: kind for name, kind in looks(records).items() if name in {n.split(", K")[0] for n in scores}}
-    shades = {name: look[name.split(", K")[0]]["color"] for name in scores}
+    look = looks(records)
+    kinds = {name: look[name.split(", K")[0]] for name in scores}
+    shades = {name: kind["color"] for name, kind in kinds.items()}
     # of different K, too many to read
     pairs = [(a, b) for a, b in combinations(scores, 2) if len({n.partition(", K = ")[2] for n in (a, b)} - {""}) < 2]
     figure, axes = canvas(2, 2, panel=(PANEL[0], max(PANEL[1], 0.2 * len(pairs))))
@@ -124,7 +126,7 @@ def aggregates(records: Records) -> Drawing:
     at = np.linspace(0, max(1.2, max(float(np.concatenate(own).max()) for own in scores.values())), 61)
     for name, own in scores.items():
         low, high = stratified_bootstrap(lambda s: performance_profile(s, at), own, rng=rng)
-        axes[1, 0].plot(at, performance_profile(own, at), **look[name.split(", K")[0]])
+        axes[1, 0].plot(at, performance_profile(own, at), **kinds[name])
         axes[1, 0].fill_between(at, low, high, color=shades[name], alpha=0.15, linewidth=0)
     axes[1, 0].set(
         title="Performance profile", xlabel="D4RL-scaled return", ylabel="Share of runs above", ylim=(0, 1.02)
@@ -165,8 +167,7 @@ def _scores(records: Records) -> tuple[dict[str, list[np.ndarray]], list[str]]:
         same &= table["denoising_steps"].isna() if pd.isna(k) else table["denoising_steps"] == k
         own = table[same & (table["task"] == experiment["task"])]
         if len(own):
-            name = experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}")
-            found.setdefault(name, {})[experiment["task"]] = own["normalised"].to_numpy(float) / 100
+            found.setdefault(name_with_k(experiment), {})[experiment["task"]] = own["normalised"].to_numpy(float) / 100
     return {name: [own[task] for task in tasks] for name, own in found.items() if set(own) == set(tasks)}, tasks
 
 
@@ -182,14 +183,13 @@ def steps_to_threshold(records: Records) -> Drawing:
     tallest = max(map(len, rows.values()))
     if tallest > 2 * MANY:
         raise NothingToDraw(f"more than {2 * MANY} experiments on a task")
-    lines = max(label(experiment).count("\n") for own_rows in rows.values() for experiment, _ in own_rows)
-    height = 1.0 + tallest * (0.16 + 0.1 * lines)
+    names = {task: [label(experiment) for experiment, _ in rows[task]] for task in tasks}
+    breaks = max(name.count("\n") for own_names in names.values() for name in own_names)
+    height = 1.0 + tallest * (0.16 + 0.1 * breaks)
     figure, axes = canvas(len(tasks), len(LEVELS), panel=(PANEL[0] * 0.8, height), sharey="row")
     censored = 0
     for line, task in zip(axes, tasks, strict=True):
-        names = []
         for i, (experiment, mine) in enumerate(rows[task]):
-            names.append(label(experiment))
             colour = look[experiment_name(experiment)]["color"]
             for _, run in mine.curves.dropna(subset="return_normalised").groupby("run", sort=True):
                 steps, scaled = run["env_steps"].to_numpy(float), run["return_normalised"].to_numpy(float)
@@ -207,8 +207,8 @@ def steps_to_threshold(records: Records) -> Drawing:
             axis.margins(y=0.15)
             steps_axis(axis)
             axis.set_xlim(0, None)
-        line[0].set_yticks(range(len(names)), names, fontsize=6)
-        line[0].set_ylim(len(names) - 0.5, -0.5)
+        line[0].set_yticks(range(len(names[task])), names[task], fontsize=6)
+        line[0].set_ylim(len(names[task]) - 0.5, -0.5)
     sns.despine(figure)
     levels = ", ".join(map(str, LEVELS))
     what = (

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from analysis.load import EXPERIMENT, Records, experiment_name, ordered
+from analysis.load import Records, experiment_name, ordered
 from analysis.statistics import Estimate, differs, estimate, per_run, t_interval
 
 SCORES = {  # column of per_run -> heading, digits, whether its interval is shown
@@ -102,8 +101,7 @@ def results_table(records: Records) -> str:
     """The Markdown table."""
     rows = results(records)
     head, cells = _cells(rows, best(rows), lambda text: f"**{text}**")
-    rule = [":--" if i < 2 else "--:" for i in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *cells)) + "\n"
+    return _markdown(head, cells, left=(0, 1))
 
 
 def results_latex(records: Records) -> str:
@@ -159,24 +157,43 @@ def ablation_table(records: Records, field: str) -> str:
     """The Markdown table of an ablation: a row for each value, and its difference to the first, seed by seed."""
     head = ["task", "method", "K", field, "seeds"]
     head += [text for column in COMPARED for text in (SCORES[column][0], "its difference, %")]
-    lines = [head, [":--" if i in (0, 1, 3) else "--:" for i in range(len(head))]]
-    pairs = ["seed", "base_seed"]
-    for key, scores in per_run(records).query("status == 'done'").groupby(EXPERIMENT, sort=True, dropna=False):
-        experiment: dict[str, Any] = dict(zip(EXPERIMENT, key, strict=True))
-        k = "-" if pd.isna(experiment["denoising_steps"]) else str(experiment["denoising_steps"])
-        first, *_ = values = ordered(scores["value"].unique())
+    cells = []
+    for experiment, own in records.select(records.runs[records.runs["status"] == "done"]).experiments():
+        scores, k = per_run(own), experiment["denoising_steps"]
+        values = ordered(scores["value"].unique())
+        first = scores[scores["value"] == values[0]]
         for value in values:
-            own, base = (scores[scores["value"] == each][[*pairs, *COMPARED]] for each in (value, first))
-            both = own.merge(base, on=pairs, suffixes=("", "_first"))
-            cells = [experiment["task"], experiment_name(experiment), k, value, str(len(own))]
+            mine = scores[scores["value"] == value]
+            line = [
+                experiment["task"],
+                experiment_name(experiment),
+                "-" if pd.isna(k) else str(k),
+                value,
+                str(len(mine)),
+            ]
             for column in COMPARED:
-                cells.append(_number(estimate(own[column])))
-                change = 100 * (both[column] - both[f"{column}_first"]).to_numpy(float) / base[column].mean()
-                low, high = t_interval(change, 0.90)
-                same = value == first or not len(change)
-                cells.append("-" if same else _number(Estimate(change.mean(), float(low), float(high), len(change)), 1))
-            lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+                line += [
+                    _number(estimate(mine[column])),
+                    "-" if value == values[0] else _difference(mine, first, column),
+                ]
+            cells.append(line)
+    return _markdown(head, cells, left=(0, 1, 3))
+
+
+def _difference(own: pd.DataFrame, first: pd.DataFrame, column: str) -> str:
+    """Of runs with the same seed and base, in per cent of the first's mean; "-" where there are none."""
+    pairs = own.merge(first, on=["seed", "base_seed"], suffixes=("", "_first"))
+    if pairs.empty:
+        return "-"
+    change = 100 * (pairs[column] - pairs[f"{column}_first"]).to_numpy(float) / first[column].mean()
+    low, high = t_interval(change, 0.90)
+    return _number(Estimate(change.mean(), float(low), float(high), len(change)), 1)
+
+
+def _markdown(head: list[str], cells: list[list[str]], left: tuple[int, ...]) -> str:
+    """A Markdown table; the columns `left` are text, the others numbers."""
+    rule = [":--" if i in left else "--:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *cells)) + "\n"
 
 
 def unfinished_list(records: Records) -> str:
