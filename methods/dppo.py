@@ -95,8 +95,9 @@ class DPPO(PPO):
     def new_log_prob(self, data: dict[str, Tensor], decision: Tensor, index: Tensor) -> Tensor:
         """log N(x_{k-1}; mu(x_k, k, s), sigma_k^2) of single denoising steps (paper, eq. 4.2)."""
         network, step = self.policy.network, index + len(self.chain) - self.samples_per_decision
-        before, after = data["points"][decision, index], data["points"][decision, index + 1]
-        mean = self.chain.step_mean(network, network.encode(data["obs"][decision]), before, step)
+        points, first = data["points"].flatten(0, 1), decision * (self.samples_per_decision + 1) + index
+        before, after = points.index_select(0, first), points.index_select(0, first + 1)  # half of indexing's time
+        mean = self.chain.step_mean(network, network.encode(data["obs"].index_select(0, decision)), before, step)
         return self.reduce(self.element_log_prob(after, mean, self.log_prob_std[index][:, None, None]))
 
     def clip_width(self, index: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What the on-policy methods share: advantages, reward scaling, the clipped surrogate and the loop over minibatches."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -112,7 +113,8 @@ def value_loss(value: Tensor, returns: Tensor, old_value: Tensor, clip: float | 
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """log N(x; mean, std^2) of each element."""
-    return torch.distributions.Normal(mean, std, validate_args=False).log_prob(x)
+    # torch.distributions expands std before it takes the logarithm
+    return -0.5 * ((x - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
 
 
 def shuffled(count: int, batches: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -244,8 +246,7 @@ class PPO(Method):
         self, data: dict[str, Tensor], decision: Tensor, index: Tensor, advantage: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The samples' mean clipped surrogate, and their KL estimate, clip fraction and mean ratio."""
-        with self.mixed():
-            new = self.new_log_prob(data, decision, index)
+        new = self.new_log_prob(data, decision, index)
         log_ratio = new - data["log_prob"].flatten()[decision * self.samples_per_decision + index]
         clip = self.clip_width(index)
         loss = clipped_surrogate(log_ratio, self.advantage_weight(index) * advantage, clip).mean()
@@ -265,8 +266,7 @@ class PPO(Method):
         if self.samples_per_decision > 1:
             states, repeats = decision.unique(return_counts=True)
         for part, count in zip(states.split(SLICE), repeats.split(SLICE), strict=True):
-            with self.mixed():
-                value = self.critic(data["state"][part])
+            value = self.critic(data["state"][part])
             loss = value_loss(value, data["return"][part], data["value"][part], self.config.value_clip)
             yield (loss * count).sum() / len(decision)
 
@@ -276,7 +276,8 @@ class PPO(Method):
         history: list[dict[str, Tensor]] = []
         for samples in self._minibatches(len(data["obs"])):
             decision, index = self.split(samples)
-            history.append(self._step_critic(data, decision) | self._step_actor(data, decision, index, train_actor))
+            with self.mixed():  # around all slices: weights are cast once a minibatch
+                history.append(self._step_critic(data, decision) | self._step_actor(data, decision, index, train_actor))
             if self.config.target_kl is not None and history[-1]["policy/kl"] > self.config.target_kl:
                 break
         self.updates += 1
