@@ -16,15 +16,16 @@ class NothingToDraw(Exception):
     """Why a figure cannot be drawn of these records."""
 
 
-def caption(records: Records, what: str, paper: str = "", means: bool = True) -> str:
-    """What a figure shows, then task, seeds, interval and protocol (of means), and failures, as one paragraph."""
+def caption(records: Records, what: str, paper: str = "", means: bool = True, intervals: bool = True) -> str:
+    """What a figure shows, then task, seeds and protocol (of means), how intervals are made, and failures, as one
+    paragraph."""
     runs = records.runs
     text = [f"{title[0].upper()}{title[1:].rstrip('.')}." for title in records.captions]
     chain = ", ".join(str(k) for k in sorted(runs["denoising_steps"].dropna().unique()))
     text.append(f"{', '.join(sorted(runs['task'].unique()))}{f', K = {chain} denoising steps' if chain else ''}.")
     text.append(what)
     if means:
-        text += [seeds_and_interval(records), protocol(records)]
+        text += [seeds_and_interval(records, intervals), protocol(records, intervals)]
     if failed := int((runs["status"] == "failed").sum()):
         text.append(f"{failed} of {len(runs)} runs failed and are in no mean.")
     if unfinished := int((runs["status"] == "unfinished").sum()):
@@ -34,20 +35,22 @@ def caption(records: Records, what: str, paper: str = "", means: bool = True) ->
     return " ".join(part for part in text if part)
 
 
-def protocol(records: Records) -> str:
+def protocol(records: Records, intervals: bool = True) -> str:
     runs = records.runs
     episodes = " or ".join(str(n) for n in sorted(runs["eval_episodes"].dropna().unique()))
     text = f"Evaluation: mean return of {episodes} complete episodes, whose steps are not counted."
     bases = runs[(runs["status"] == "done") & ~runs["from_scratch"]].dropna(subset="base_seed")
-    if len(bases) and (bases.groupby(["task", "method", "variant"])["base_seed"].nunique() == 1).all():
+    if intervals and len(bases) and (bases.groupby(["task", "method", "variant"])["base_seed"].nunique() == 1).all():
         text += " Intervals cover fine-tuning only: seeds share one base policy."
     return text
 
 
-def seeds_and_interval(records: Records) -> str:
+def seeds_and_interval(records: Records, intervals: bool = True) -> str:
     groups = (own.runs.groupby("value")["status"] for _, own in records.experiments())
     counts = [int((status == "done").sum()) for group in groups for _, status in group]
     seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    if not intervals:
+        return f"Seeds: {seeds} per setting."
     few = f"Student's t under {FEW_SEEDS} seeds, where every seed is shown"
     many = "percentile bootstrap over seeds"
     kind = many if min(counts) >= FEW_SEEDS else few if max(counts) < FEW_SEEDS else f"{few}; {many} from there"

@@ -55,7 +55,9 @@ def _learning_curves(records: Records, paper: str) -> Drawing:
     _same_limits(dict(zip(panels, axes, strict=True)), records.curves)
     sns.despine(figure)
     legend(figure, samples_of(look) + _legend_of_kinds(records, bool(demos)))
-    what = "Lines: mean over finished seeds, as far as all of them have got; bands: its interval."
+    crowded = len(look) > MANY
+    what = "Lines: mean over finished seeds, as far as all of them have got"
+    what += f"; of {len(look)} settings, intervals are in the table alone." if crowded else "; bands: its interval."
     if not records.runs["from_scratch"].all():
         what += " Dashed: each method's own base policy, evaluated the same way before the first update."
     if demos:
@@ -64,7 +66,7 @@ def _learning_curves(records: Records, paper: str) -> Drawing:
         what += " Gaussian policies have a base of their own and no denoising steps."
     if (records.runs["status"] != "done").any():
         what += " Failed runs are dotted up to a cross, unfinished ones thin."
-    text = caption(records, what, paper)
+    text = caption(records, what, paper, intervals=not crowded)
     return figure, text
 
 
@@ -81,7 +83,8 @@ def _demonstrations(records: Records) -> dict[str, float]:
 def _curves(
     axis: Axes, own: Records, kind: dict[str, Any], look: dict[str, dict[str, Any]], x: str = "env_steps"
 ) -> None:
-    """The runs of one experiment, their mean and its band, and their base."""
+    """The runs of one experiment, their mean and its band, and their base; among many, the mean and the base alone."""
+    crowded = len(look) > MANY
     scale = 1 / 60 if x.endswith("seconds") else 1.0
     runs = [
         (run["status"].iloc[0], scale * run[x].to_numpy(float), run["return_mean"].to_numpy())
@@ -92,14 +95,14 @@ def _curves(
         if status == "failed":
             axis.plot(steps, y, color=kind["color"], linewidth=0.8, linestyle=":", alpha=0.8)
             axis.plot(steps[-1:], y[-1:], color=kind["color"], marker="x", markersize=4, clip_on=False)
-        elif status != "done" or len(ended) < FEW_SEEDS:
+        elif status != "done" or (len(ended) < FEW_SEEDS and not crowded):
             axis.plot(steps, y, color=kind["color"], linewidth=0.5, alpha=0.45)
     if not ended:
         return
     steps, mean, low, high = mean_curve(ended)
-    if len(ended) > 1:
+    if len(ended) > 1 and not crowded:
         axis.fill_between(steps, low, high, color=kind["color"], alpha=0.1, linewidth=0)
-    axis.plot(steps, mean, **kind, linewidth=1.6)
+    axis.plot(steps, mean, **kind | ({"linestyle": "solid"} if crowded else {}), linewidth=0.9 if crowded else 1.6)
     base = per_run(own).query("status == 'done'")["base"].mean()
     if not pd.isna(base):  # every other colour's dashes are shifted, so that equal bases stay visible
         shades = list(dict.fromkeys(each["color"] for each in look.values()))
@@ -198,7 +201,7 @@ def compute(records: Records) -> Drawing:
         {str((c.get("provenance") or {}).get("hardware", {}).get("cpu")) for c in records.configs.values()}
     )
     what += f" Hardware: {', '.join(machines)}."
-    text = caption(records, what, "the wall-clock comparison of DPPO")
+    text = caption(records, what, "the wall-clock comparison of DPPO", intervals=len(look) <= MANY)
     return figure, text
 
 

@@ -81,6 +81,22 @@ def test_a_legend_of_many_settings_names_their_method_only(tmp_path, count, entr
     assert len([label for label in labels if label.startswith("NCDPO")]) == (count if count == 12 else 1)
 
 
+@pytest.mark.parametrize(("count", "crowded"), [(12, False), (13, True)])
+def test_many_settings_are_means_only(tmp_path, count, crowded):
+    for i in range(count):
+        for seed in range(2):
+            write_run(
+                tmp_path, [(0, 1.0), (100, 2.0 + seed)], seed=seed, settings={"gamma": 0.99, "clip": 0.1 * (i + 1)}
+            )
+    figure, text = drawings.sample_efficiency(load([tmp_path]))
+    (axis,) = figure.axes
+    assert len(axis.collections) == (0 if crowded else count)
+    single = [line for line in axis.lines if line.get_alpha() == 0.45]  # one seed's
+    assert len(single) == (0 if crowded else 2 * count)
+    assert ("of 13 settings, intervals are in the table alone" in text) == crowded
+    assert ("95 %" in text) != crowded
+
+
 def test_five_seeds_are_a_mean_and_a_band_only(tmp_path):
     for seed in range(5):
         write_run(tmp_path, [(0, 1.0), (100, 2.0 + seed)], seed=seed)
