@@ -24,7 +24,7 @@ $(SETUP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@
 
-quickstart: $(SETUP)  ## train four methods on Hopper and draw the figure (WORKERS=2 processes, about 6 minutes on 2 cores)
+quickstart: $(SETUP)  ## train four methods on Hopper and draw the figure (WORKERS=2 processes, about 7 minutes on 2 cores)
 	$(BIN)/dpft sweep sweeps/grids/quickstart.yaml --workers $(WORKERS)
 	$(BIN)/dpft figures runs/quickstart
 
