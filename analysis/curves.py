@@ -102,7 +102,8 @@ def _curves(
     steps, mean, low, high = mean_curve(ended)
     if len(ended) > 1 and not crowded:
         axis.fill_between(steps, low, high, color=kind["color"], alpha=0.1, linewidth=0)
-    axis.plot(steps, mean, **kind | ({"linestyle": "solid"} if crowded else {}), linewidth=0.9 if crowded else 1.6)
+    look_of_mean = {"color": kind["color"], "linewidth": 0.9} if crowded else kind | {"linewidth": 1.6}
+    axis.plot(steps, mean, **look_of_mean)
     base = per_run(own).query("status == 'done'")["base"].mean()
     if not pd.isna(base):  # every other colour's dashes are shifted, so that equal bases stay visible
         shades = list(dict.fromkeys(each["color"] for each in look.values()))
