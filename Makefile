@@ -50,4 +50,6 @@ figures: $(SETUP)  ## draw every committed figure again from the records in resu
 lint: $(SETUP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@mkdir -p .mypy_cache/tree  # mypy reads no package-dir
+	@ln -sfn $(CURDIR) .mypy_cache/tree/dpft
 	$(BIN)/mypy

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load import Records, experiment_name
-from analysis.statistics import FEW_SEEDS
+from dpft.analysis.load import Records, experiment_name
+from dpft.analysis.statistics import FEW_SEEDS
 
 Drawing = tuple[Figure, str]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from analysis.load import Records
+    from dpft.analysis.load import Records
 
 MOST = 10  # warnings that are printed
 DESCRIPTION = """Draw the figures and tables of sweeps from their records alone; nothing is trained or simulated. Each
@@ -31,8 +31,8 @@ def figures(argv: list[str]) -> int:
     parser.add_argument("--style", choices=("light", "dark"), default="light", help="of the background")
     args = parser.parse_args(argv)
 
-    from analysis.load import RecordError, load  # here, so that help and mistyped options answer at once
-    from analysis.speed import FILE, write_speed
+    from dpft.analysis.load import RecordError, load  # here, so that help and mistyped options answer at once
+    from dpft.analysis.speed import FILE, write_speed
 
     paths = args.path or sorted(path for path in Path("results").glob("*") if path.is_dir())
     if not paths:
@@ -72,11 +72,11 @@ def write(
 
     With ablate, the ablation alone. Returns the figures' names, and why the others were not drawn.
     """
-    from analysis.captions import NothingToDraw
-    from analysis.figures import FIGURES
-    from analysis.scores import ablation
-    from analysis.style import FORMATS, add_caption, save, style, write_atomically
-    from analysis.tables import (
+    from dpft.analysis.captions import NothingToDraw
+    from dpft.analysis.figures import FIGURES
+    from dpft.analysis.scores import ablation
+    from dpft.analysis.style import FORMATS, add_caption, save, style, write_atomically
+    from dpft.analysis.tables import (
         ABLATION_NOTE,
         NOTE,
         ablation_table,

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import SymmetricalLogLocator
 
-from analysis.captions import Drawing, NothingToDraw, caption, cloned, finished, label, learning, panels_of
-from analysis.load import Records, experiment_name
-from analysis.statistics import FEW_SEEDS, mean_curve, per_run
-from analysis.style import COLUMNS, GREY, MANY, grid_of, legend, looks, samples_of, steps_axis
+from dpft.analysis.captions import Drawing, NothingToDraw, caption, cloned, finished, label, learning, panels_of
+from dpft.analysis.load import Records, experiment_name
+from dpft.analysis.statistics import FEW_SEEDS, mean_curve, per_run
+from dpft.analysis.style import COLUMNS, GREY, MANY, grid_of, legend, looks, samples_of, steps_axis
 
 PARTS = {"act": "#56B4E9", "simulate": "#999999", "update": "#D55E00", "evaluate": "#F0E442"}
 

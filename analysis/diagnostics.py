@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import seaborn as sns
 
-from analysis.captions import Drawing, NothingToDraw, caption, finished, label
-from analysis.load import RecordError, Records, experiment_name, read_chains
-from analysis.style import GREY, MANY, canvas, colours, grid_of, legend, looks, samples_of, steps_axis
+from dpft.analysis.captions import Drawing, NothingToDraw, caption, finished, label
+from dpft.analysis.load import RecordError, Records, experiment_name, read_chains
+from dpft.analysis.style import GREY, MANY, canvas, colours, grid_of, legend, looks, samples_of, steps_axis
 
 METRICS = {
     "loss/policy": "Policy loss",

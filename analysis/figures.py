@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from analysis.captions import Drawing
-from analysis.curves import compute, curves_by_denoising_steps, from_scratch, sample_efficiency
-from analysis.diagnostics import chains, diagnostics
-from analysis.load import Records
-from analysis.scores import aggregates, denoising_steps, steps_to_threshold
+from dpft.analysis.captions import Drawing
+from dpft.analysis.curves import compute, curves_by_denoising_steps, from_scratch, sample_efficiency
+from dpft.analysis.diagnostics import chains, diagnostics
+from dpft.analysis.load import Records
+from dpft.analysis.scores import aggregates, denoising_steps, steps_to_threshold
 
 FIGURES: dict[str, Callable[[Records], Drawing]] = {
     "sample_efficiency": sample_efficiency,

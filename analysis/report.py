@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.load import Records
+    from dpft.analysis.load import Records
 
 DESCRIPTION = """Write one HTML page about a sweep: what was run, figures (hover shows values), tables (a click sorts),
 every run with its records, hyperparameters, and the commands that make it all again. It loads nothing from a network;
@@ -43,8 +43,8 @@ def report(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="an HTML file; default: SWEEP/report.html")
     options = parser.parse_args(argv)
 
-    from analysis.load import RecordError, load  # here, so that help and mistyped options answer at once
-    from analysis.style import write_atomically
+    from dpft.analysis.load import RecordError, load  # here, so that help and mistyped options answer at once
+    from dpft.analysis.style import write_atomically
 
     try:
         records = load([options.sweep])
@@ -76,8 +76,8 @@ def page(records: "Records", sweep: Path, out: Path) -> str:
     anchors = {title: title.lower().replace(" ", "-") for title in sections}
     fates = Counter(records.runs["status"])
     counts = ", ".join(f"{fates[fate]} {fate}" for fate in ("done", "failed", "unfinished") if fates[fate])
-    style, script = (f"\n{(files('analysis') / f'report.{kind}').read_text()}" for kind in ("css", "js"))
-    return Template((files("analysis") / "report.html").read_text()).substitute(
+    style, script = (f"\n{(files('dpft.analysis') / f'report.{kind}').read_text()}" for kind in ("css", "js"))
+    return Template((files("dpft.analysis") / "report.html").read_text()).substitute(
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'",
         title=html.escape(", ".join(sorted(records.runs["sweep"].unique()))),
@@ -166,8 +166,8 @@ def figures(records: "Records") -> tuple[str, dict[str, Any]]:
     from rich.console import Console
     from rich.progress import track
 
-    from analysis.captions import NothingToDraw
-    from analysis.figures import FIGURES
+    from dpft.analysis.captions import NothingToDraw
+    from dpft.analysis.figures import FIGURES
 
     console, parts, points = Console(stderr=True), [], {}
     for name, draw in track(
@@ -192,7 +192,7 @@ def figures(records: "Records") -> tuple[str, dict[str, Any]]:
 
 def drawn(draw: Any, records: "Records", look: str) -> tuple["Figure", str, str]:
     """A figure, its caption and its SVG as a data URI. Raises NothingToDraw."""
-    from analysis.style import save, style
+    from dpft.analysis.style import save, style
 
     with style(look), tempfile.TemporaryDirectory() as folder:
         figure, caption = draw(records)
@@ -203,7 +203,7 @@ def drawn(draw: Any, records: "Records", look: str) -> tuple["Figure", str, str]
 
 def results(records: "Records") -> str:
     """The suite's table of results, sortable."""
-    from analysis.tables import NOTE, results_table
+    from dpft.analysis.tables import NOTE, results_table
 
     return f'{from_markdown(results_table(records))}\n<p class="note">{html.escape(NOTE)}</p>'
 
@@ -253,7 +253,7 @@ def _link(path: Path, text: str, out: Path) -> str:
 
 def hyperparameters(records: "Records") -> str:
     """Every field of the config: those that all experiments share, then those that differ, a column each."""
-    from analysis.load import experiment_name, flat
+    from dpft.analysis.load import experiment_name, flat
 
     columns: dict[str, dict[str, str]] = {}  # experiment -> field -> values
     for experiment, own in records.experiments():
@@ -282,7 +282,7 @@ def hyperparameters(records: "Records") -> str:
 
 def commands(records: "Records", sweep: Path) -> str:
     """The shell commands that lead to these runs and to each figure."""
-    from analysis.figures import FIGURES
+    from dpft.analysis.figures import FIGURES
 
     facts = [config.get("provenance") or {} for config in records.configs.values()]
     newest = max(facts, key=lambda fact: str(fact.get("started"))).get("git_commit")
@@ -316,8 +316,8 @@ def hover_points(figure: "Figure", records: "Records") -> list[dict[str, Any]]:
     """
     from matplotlib.colors import to_hex
 
-    from analysis.load import experiment_name
-    from analysis.style import looks
+    from dpft.analysis.load import experiment_name
+    from dpft.analysis.style import looks
 
     curves = {
         _key(own["return_mean"]): f"{experiment_name(experiment)}, seed {own['seed'].iloc[0]}"

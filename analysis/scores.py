@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from analysis.captions import (
+from dpft.analysis.captions import (
     Drawing,
     NothingToDraw,
     caption,
@@ -22,8 +22,8 @@ from analysis.captions import (
     panels_of,
     protocol,
 )
-from analysis.load import NAMES, Records, experiment_name, ordered
-from analysis.statistics import (
+from dpft.analysis.load import NAMES, Records, experiment_name, ordered
+from dpft.analysis.statistics import (
     FEW_SEEDS,
     estimate,
     iqm,
@@ -34,7 +34,7 @@ from analysis.statistics import (
     steps_to,
     stratified_bootstrap,
 )
-from analysis.style import GREY, MANY, PANEL, canvas, colours, grid_of, legend, looks, samples_of, steps_axis
+from dpft.analysis.style import GREY, MANY, PANEL, canvas, colours, grid_of, legend, looks, samples_of, steps_axis
 
 LEVELS = (50, 75, 90)  # per cent of the D4RL-scaled return
 

@@ -11,8 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.load import NAMES, RecordError
-from analysis.style import COLOURS, FORMATS, add_caption, grid_of, save, style, write_atomically
+from dpft.analysis.load import NAMES, RecordError
+from dpft.analysis.style import COLOURS, FORMATS, add_caption, grid_of, save, style, write_atomically
 
 FILE = "bench.json"
 PARTS = {"act": "#0173b2", "simulate": "#de8f05", "update": "#029e73"}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import EXPERIMENT, Records
+from dpft.analysis.load import EXPERIMENT, Records
 
 RESAMPLES = 2000
 FEW_SEEDS = 5  # below this, each seed is shown and the interval is Student's

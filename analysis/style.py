@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis.load import Records, experiment_name
+from dpft.analysis.load import Records, experiment_name
 
 PANEL = (3.4, 2.5)  # inches: one column of a two-column paper
 COLUMNS = 3  # panels side by side

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.load import Records, experiment_name, ordered
-from analysis.statistics import Estimate, differs, estimate, per_run, t_interval
+from dpft.analysis.load import Records, experiment_name, ordered
+from dpft.analysis.statistics import Estimate, differs, estimate, per_run, t_interval
 
 SCORES = {  # column of per_run -> heading, digits, whether its interval is shown
     "base": ("base return", 0, False),

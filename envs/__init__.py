@@ -3,12 +3,12 @@
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from envs.task import DataError, TaskSpec, first_line
+from dpft.envs.task import DataError, TaskSpec, first_line
 
 if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
 
-    from envs.chunked import ChunkedVectorEnv
+    from dpft.envs.chunked import ChunkedVectorEnv
 
 __all__ = ["TASKS", "DataError", "TaskSpec", "get_task", "make_vec"]
 
@@ -65,9 +65,9 @@ def make_vec(
 
     mode = autoreset or AutoresetMode.SAME_STEP
     if task.native:
-        from envs.batched_mujoco import BatchedMujoco
+        from dpft.envs.batched_mujoco import BatchedMujoco
 
         return BatchedMujoco(task, num_envs, chunk, threads, mode)
-    from envs.chunked_gym import ChunkedGym
+    from dpft.envs.chunked_gym import ChunkedGym
 
     return ChunkedGym(task, num_envs, chunk, threads, mode)

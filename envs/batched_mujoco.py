@@ -9,9 +9,9 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
 
-from envs.chunked import Array, ChunkedVectorEnv
-from envs.locomotion import LOCOMOTION
-from envs.task import TaskSpec
+from dpft.envs.chunked import Array, ChunkedVectorEnv
+from dpft.envs.locomotion import LOCOMOTION
+from dpft.envs.task import TaskSpec
 
 mujoco.set_mju_user_warning(lambda message: None)  # an unstable simulation shows in its state, not in a log file
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from envs.task import DataError
+from dpft.envs.task import DataError
 
 STALE = 60.0  # seconds without a sign of life after which a claim of another machine is taken over
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

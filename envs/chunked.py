@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs.task import DataError, TaskSpec
+from dpft.envs.task import DataError, TaskSpec
 
 Array = np.ndarray
 

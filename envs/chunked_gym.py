@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs.chunked import Array, ChunkedVectorEnv
-from envs.task import DataError, TaskSpec, first_line
+from dpft.envs.chunked import Array, ChunkedVectorEnv
+from dpft.envs.task import DataError, TaskSpec, first_line
 
 
 def episode_seed(seed: int, episode: int) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.task import DataError, TaskSpec
+from dpft.envs.task import DataError, TaskSpec
 
 Array = np.ndarray
 EPSILON = np.float32(1e-6)  # keeps a constant dimension finite, as DPPO's data conversion does
@@ -139,7 +139,7 @@ def load_demos(source: str, task: TaskSpec, steps: int = 200_000, seed: int = 0,
     that Minari knows, or a Minari folder; a D4RL HDF5 file; a folder or train.npz of DPPO; "d4rl:NAME" through the
     d4rl package. Raises DataError with one line for anything that cannot be used.
     """
-    from envs import readers
+    from dpft.envs import readers
 
     if not source:
         raise DataError(
@@ -147,7 +147,7 @@ def load_demos(source: str, task: TaskSpec, steps: int = 200_000, seed: int = 0,
         )
     kind, _, rest = source.partition(":")
     if kind == "expert":
-        from envs.experts import expert_demos
+        from dpft.envs.experts import expert_demos
 
         return expert_demos(rest, task, steps, seed, threads)
     if kind == "d4rl":

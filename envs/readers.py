@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.demonstrations import Demonstrations, Normaliser, denormalise, make_demonstrations, numbers
-from envs.task import DataError, TaskSpec, first_line
+from dpft.envs.demonstrations import Demonstrations, Normaliser, denormalise, make_demonstrations, numbers
+from dpft.envs.task import DataError, TaskSpec, first_line
 
 Array = np.ndarray
 D4RL_KEYS = ("observations", "actions", "rewards", "terminals")  # and timeouts, in newer files

@@ -5,17 +5,17 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from envs.task import DataError
+from dpft.envs.task import DataError
 
 if TYPE_CHECKING:
-    from methods.interface import Method
+    from dpft.methods.interface import Method
 
 METHODS = {
-    "ncdpo": "methods.ncdpo:NCDPO",
-    "dppo": "methods.dppo:DPPO",
-    "dsrl-na": "methods.dsrl:DSRLNA",
-    "dsrl-sac": "methods.dsrl:DSRLSAC",
-    "gaussian-ppo": "methods.gaussian_ppo:GaussianPPO",
+    "ncdpo": "dpft.methods.ncdpo:NCDPO",
+    "dppo": "dpft.methods.dppo:DPPO",
+    "dsrl-na": "dpft.methods.dsrl:DSRLNA",
+    "dsrl-sac": "dpft.methods.dsrl:DSRLSAC",
+    "gaussian-ppo": "dpft.methods.gaussian_ppo:GaussianPPO",
 }
 
 
@@ -36,7 +36,7 @@ def get_method(name: str) -> "type[Method]":
 
 def load_class(path: str) -> "type[Method]":
     """The class at "module:Class". Raises DataError where it is not there or is no Method."""
-    from methods.interface import Method
+    from dpft.methods.interface import Method
 
     module, _, attribute = path.partition(":")
     try:
@@ -46,5 +46,5 @@ def load_class(path: str) -> "type[Method]":
             f"cannot load method {path!r}: {error}; expected MODULE:CLASS of an importable module"
         ) from None
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise DataError(f"{path!r} is not a method: it must be a subclass of methods.interface.Method")
+        raise DataError(f"{path!r} is not a method: it must be a subclass of dpft.methods.interface.Method")
     return found

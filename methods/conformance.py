@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.task import DataError
-from methods import load_class, method_names
-from methods.interface import Decision, Method, Rollout, Spec
-from methods.policy.config import PolicyConfig
-from methods.policy.models import make_policy
+from dpft.envs.task import DataError
+from dpft.methods import load_class, method_names
+from dpft.methods.interface import Decision, Method, Rollout, Spec
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.models import make_policy
 
 SPEC = Spec(obs_dim=5, action_dim=2, chunk=3, gamma=0.99)
 STEPS = 4  # denoising steps K of the policy under test
@@ -259,7 +259,7 @@ def main(argv: list[str]) -> int:
     name = parser.parse_args(argv).method
     cls = load_class(method_names().get(name, name))
     if not hasattr(cls, "Config"):
-        raise DataError(f"{name} has no Config: set it to a subclass of methods.interface.MethodConfig")
+        raise DataError(f"{name} has no Config: set it to a subclass of dpft.methods.interface.MethodConfig")
     failed = 0
     for check in CHECKS:
         title = (check.__doc__ or check.__name__).split("\n")[0]

@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from envs.task import DataError
-from methods.interface import Decision, Spec
-from methods.policy.models import DiffusionPolicy
-from methods.ppo import PPO, PPOConfig, gaussian_log_prob
-from methods.sampling import SamplingConfig
+from dpft.envs.task import DataError
+from dpft.methods.interface import Decision, Spec
+from dpft.methods.policy.models import DiffusionPolicy
+from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
+from dpft.methods.sampling import SamplingConfig
 
 
 class DPPOConfig(SamplingConfig, PPOConfig):

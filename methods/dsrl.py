@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.interface import Decision, Method, Rollout, Spec
-from methods.policy.denoiser import seeded
-from methods.policy.models import DiffusionPolicy
-from methods.replay import Replay
-from methods.sampling import SamplingConfig
+from dpft.methods.interface import Decision, Method, Rollout, Spec
+from dpft.methods.policy.denoiser import seeded
+from dpft.methods.policy.models import DiffusionPolicy
+from dpft.methods.replay import Replay
+from dpft.methods.sampling import SamplingConfig
 
 
 class DSRLConfig(SamplingConfig):

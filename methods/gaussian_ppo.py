@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.interface import Decision, Spec
-from methods.policy.models import GaussianPolicy
-from methods.ppo import PPO, PPOConfig, gaussian_log_prob
+from dpft.methods.interface import Decision, Spec
+from dpft.methods.policy.models import GaussianPolicy
+from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
 
 
 class GaussianPPOConfig(PPOConfig):

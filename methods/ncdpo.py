@@ -4,10 +4,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.interface import Decision, Rollout, Spec
-from methods.policy.models import DiffusionPolicy, bounded_std
-from methods.ppo import PPO, PPOConfig, gaussian_log_prob
-from methods.sampling import SamplingConfig
+from dpft.methods.interface import Decision, Rollout, Spec
+from dpft.methods.policy.models import DiffusionPolicy, bounded_std
+from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
+from dpft.methods.sampling import SamplingConfig
 
 
 class NCDPOConfig(SamplingConfig, PPOConfig):

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.interface import Method, MethodConfig, Rollout, Spec
-from methods.policy.denoiser import ValueNetwork, seeded
+from dpft.methods.interface import Method, MethodConfig, Rollout, Spec
+from dpft.methods.policy.denoiser import ValueNetwork, seeded
 
 SLICE = 2048  # samples or states per backward pass: on a CPU a third faster than 50,000 at once, in bounded memory
 

@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from envs.task import DataError
-from methods.interface import MethodConfig
+from dpft.envs.task import DataError
+from dpft.methods.interface import MethodConfig
 
 
 class SamplingConfig(MethodConfig):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from envs import DataError, TaskSpec
-from envs.cache import build_once, cache_dir
-from envs.demonstrations import Demonstrations, Normaliser, load_demos
-from methods import get_method
-from methods.policy.checkpoint import load_policy, save_policy
-from methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
-from methods.policy.pretrain import pretrain
-from sweeps.config import RunConfig
+from dpft.envs import DataError, TaskSpec
+from dpft.envs.cache import build_once, cache_dir
+from dpft.envs.demonstrations import Demonstrations, Normaliser, load_demos
+from dpft.methods import get_method
+from dpft.methods.policy.checkpoint import load_policy, save_policy
+from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
+from dpft.methods.policy.pretrain import pretrain
+from dpft.sweeps.config import RunConfig
 
 PROBES = 64  # demonstration observations kept beside a base, for chains.npz
 FORMAT = 1  # raised whenever the same settings would give another base: older caches are then left alone
@@ -71,7 +71,7 @@ def cached_base(config: RunConfig, task: TaskSpec) -> Path:
     kind = get_method(config.method).fine_tunes
     demos: Demonstrations | None = None
     if config.demos.source.startswith("expert:"):
-        from envs.experts import demos_id
+        from dpft.envs.experts import demos_id
 
         origin = demos_id(config.demos.source.partition(":")[2], task, config.demos.steps, config.demos.seed)
     else:
@@ -91,7 +91,7 @@ def cached_base(config: RunConfig, task: TaskSpec) -> Path:
     name = hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()[:16]
 
     def build(path: Path) -> None:
-        from sweeps.progress import pretraining
+        from dpft.sweeps.progress import pretraining
 
         data = demos or demonstrations(config, task)
         obs, chunks = data.chunks(config.chunk)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs.cache import replacing
+from dpft.envs.cache import replacing
 
 NAMES = ("latest.pt", "previous.pt")
 

@@ -4,28 +4,28 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from envs.task import DataError
+from dpft.envs.task import DataError
 
 # verb -> (module:function taking the remaining arguments and returning the exit code, one line of help)
 VERBS = {
-    "methods": ("sweeps.listing:methods", "list the methods"),
-    "tasks": ("sweeps.listing:tasks", "list the tasks"),
-    "grids": ("sweeps.listing:grids", "list the grids that come with the suite"),
-    "demos": ("sweeps.commands:demos", "make or check demonstrations"),
-    "pretrain": ("sweeps.commands:pretrain", "clone a base policy and show where it is"),
-    "train": ("sweeps.commands:train", "one run: fine-tune a base policy"),
-    "eval": ("sweeps.commands:evaluate", "evaluate a run's policy over many episodes"),
-    "sweep": ("sweeps.sweep_commands:sweep", "a grid of runs, on this machine or on SLURM"),
-    "status": ("sweeps.status:main", "how a sweep stands"),
-    "resume": ("sweeps.sweep_commands:resume", "make a sweep's runs that are missing or lost"),
-    "cancel": ("sweeps.sweep_commands:cancel", "stop a sweep"),
-    "publish": ("sweeps.commands:publish", "copy a sweep's records to results/"),
-    "figures": ("analysis.cli:figures", "draw a sweep's figures and tables"),
-    "report": ("analysis.report:report", "one HTML page about a sweep"),
-    "import-curve": ("sweeps.curve_import:main", "a curve of another codebase, beside ours"),
-    "video": ("sweeps.video:main", "film an episode, before and after fine-tuning"),
-    "train-expert": ("sweeps.expert:main", "train an expert that makes demonstrations"),
-    "check-method": ("methods.conformance:main", "run the conformance tests on a method of yours"),
+    "methods": ("dpft.sweeps.listing:methods", "list the methods"),
+    "tasks": ("dpft.sweeps.listing:tasks", "list the tasks"),
+    "grids": ("dpft.sweeps.listing:grids", "list the grids that come with the suite"),
+    "demos": ("dpft.sweeps.commands:demos", "make or check demonstrations"),
+    "pretrain": ("dpft.sweeps.commands:pretrain", "clone a base policy and show where it is"),
+    "train": ("dpft.sweeps.commands:train", "one run: fine-tune a base policy"),
+    "eval": ("dpft.sweeps.commands:evaluate", "evaluate a run's policy over many episodes"),
+    "sweep": ("dpft.sweeps.sweep_commands:sweep", "a grid of runs, on this machine or on SLURM"),
+    "status": ("dpft.sweeps.status:main", "how a sweep stands"),
+    "resume": ("dpft.sweeps.sweep_commands:resume", "make a sweep's runs that are missing or lost"),
+    "cancel": ("dpft.sweeps.sweep_commands:cancel", "stop a sweep"),
+    "publish": ("dpft.sweeps.commands:publish", "copy a sweep's records to results/"),
+    "figures": ("dpft.analysis.cli:figures", "draw a sweep's figures and tables"),
+    "report": ("dpft.analysis.report:report", "one HTML page about a sweep"),
+    "import-curve": ("dpft.sweeps.curve_import:main", "a curve of another codebase, beside ours"),
+    "video": ("dpft.sweeps.video:main", "film an episode, before and after fine-tuning"),
+    "train-expert": ("dpft.sweeps.expert:main", "train an expert that makes demonstrations"),
+    "check-method": ("dpft.methods.conformance:main", "run the conformance tests on a method of yours"),
 }
 
 
@@ -68,7 +68,3 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"dpft {verb}: stopped", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.chunked import ChunkedVectorEnv
-from methods.interface import Method, Rollout
+from dpft.envs.chunked import ChunkedVectorEnv
+from dpft.methods.interface import Method, Rollout
 
 Array = np.ndarray
 

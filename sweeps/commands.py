@@ -14,10 +14,10 @@ import tyro
 import yaml
 from pydantic import ValidationError
 
-from envs.cache import FULL, Claim, full_disk_is_said
-from envs.task import DataError
-from sweeps.config import RunConfig, config_model, explain, load_config
-from sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
+from dpft.envs.cache import FULL, Claim, full_disk_is_said
+from dpft.envs.task import DataError
+from dpft.sweeps.config import RunConfig, config_model, explain, load_config
+from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
 
 
 def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
@@ -88,9 +88,9 @@ def train(argv: list[str]) -> int:
 
 
 def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: Claim) -> int:
-    from sweeps.records import read_done, write_atomically
-    from sweeps.run import Stopped, TakenOver
-    from sweeps.run import train as run
+    from dpft.sweeps.records import read_done, write_atomically
+    from dpft.sweeps.run import Stopped, TakenOver
+    from dpft.sweeps.run import train as run
 
     finished_before = read_done(folder) is not None
     try:
@@ -119,10 +119,10 @@ def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: 
 
 def pretrain(argv: list[str]) -> int:
     config = parse_run(argv, "pretrain", "dpft pretrain --task hopper-medium --denoising-steps 20")
-    from envs import get_task
-    from sweeps.base import cached_base
-    from sweeps.config import resolve
-    from sweeps.process import use_cpu
+    from dpft.envs import get_task
+    from dpft.sweeps.base import cached_base
+    from dpft.sweeps.config import resolve
+    from dpft.sweeps.process import use_cpu
 
     use_cpu(config.threads)
     path = cached_base(resolve(config), get_task(config.task))
@@ -151,8 +151,8 @@ def demos(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of an expert's roll-out")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)
-    from envs import get_task
-    from envs.demonstrations import load_demos
+    from dpft.envs import get_task
+    from dpft.envs.demonstrations import load_demos
 
     task = get_task(options.task)
     data = load_demos(options.source or task.demos, task, options.steps, options.seed, options.threads)
@@ -176,7 +176,7 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="of the first episode (default: that of training's evaluations)")
     parser.add_argument("--out", type=Path, help="a csv file for the episodes (default: RUN/evaluation.csv)")
     options = parser.parse_args(argv)
-    from sweeps.reload import evaluate_run
+    from dpft.sweeps.reload import evaluate_run
 
     return evaluate_run(options.run, options.episodes, options.seed, options.out or options.run / "evaluation.csv")
 

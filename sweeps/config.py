@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from tyro.constructors import PrimitiveConstructorSpec
 
-from envs import DataError, get_task
-from methods import get_method
-from methods.interface import MethodConfig, Spec
-from methods.policy.config import PolicyConfig, PretrainConfig
-from sweeps.yaml_file import read_yaml
+from dpft.envs import DataError, get_task
+from dpft.methods import get_method
+from dpft.methods.interface import MethodConfig, Spec
+from dpft.methods.policy.config import PolicyConfig, PretrainConfig
+from dpft.sweeps.yaml_file import read_yaml
 
 # looking for entry points, or making an environment to see its sizes, takes milliseconds
 method_class, task_spec = cache(get_method), cache(get_task)

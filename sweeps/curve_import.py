@@ -25,9 +25,9 @@ from typing import Any
 
 import yaml
 
-from envs import TASKS, DataError
-from methods import METHODS
-from sweeps.records import CURVE
+from dpft.envs import TASKS, DataError
+from dpft.methods import METHODS
+from dpft.sweeps.records import CURVE
 
 DESCRIPTION = """Put a curve from another codebase beside ours: FILE.csv becomes a run folder for each of its seeds.
 

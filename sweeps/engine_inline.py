@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from sweeps.launch import INTERRUPTED, STOPPED, LaunchedHere, Sweep
-from sweeps.progress import SweepProgress
+from dpft.sweeps.launch import INTERRUPTED, STOPPED, LaunchedHere, Sweep
+from dpft.sweeps.progress import SweepProgress
 
 
 class InlineEngine(LaunchedHere):
@@ -14,7 +14,7 @@ class InlineEngine(LaunchedHere):
         self.options = options
 
     def submit(self, sweep: Sweep, names: list[str], resumes: int = 0) -> bool:
-        from sweeps.cli import main
+        from dpft.sweeps.cli import main
 
         with sweep.launching("inline", self.options, names), SweepProgress(len(names)) as ended:
             for name in names:

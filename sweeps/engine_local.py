@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from envs.cache import Claim
-from sweeps.launch import BAD_INPUT, CLAIMED, DIVERGED, DONE, LaunchedHere, Sweep
-from sweeps.progress import SweepProgress
-from sweeps.records import read_done, write_atomically
-from sweeps.stop import StopSignal
+from dpft.envs.cache import Claim
+from dpft.sweeps.launch import BAD_INPUT, CLAIMED, DIVERGED, DONE, LaunchedHere, Sweep
+from dpft.sweeps.progress import SweepProgress
+from dpft.sweeps.records import read_done, write_atomically
+from dpft.sweeps.stop import StopSignal
 
 RETRIES = 2  # of a run that crashes or is killed
 PAUSE = 5.0  # seconds before a run is tried again
@@ -94,7 +94,7 @@ def start(sweep: Sweep, name: str, gpu: str | None) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    command = [sys.executable, "-m", "sweeps.cli", *sweep.request(name)]
+    command = [sys.executable, "-m", "dpft", *sweep.request(name)]
     with (sweep.run(name) / "run.log").open("a") as log:
         # a session of its own: Ctrl-C reaches the launcher, which lets every run write its checkpoint
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)

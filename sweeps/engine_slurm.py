@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from envs.cache import Claim
-from envs.task import DataError, first_line
-from sweeps.engine_local import supervise
-from sweeps.launch import Submission, Sweep
-from sweeps.status import states
+from dpft.envs.cache import Claim
+from dpft.envs.task import DataError, first_line
+from dpft.sweeps.engine_local import supervise
+from dpft.sweeps.launch import Submission, Sweep
+from dpft.sweeps.status import states
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor
@@ -170,7 +170,7 @@ class Share:
 
 def resume_by_itself(folder: Path, resumes: int) -> None:
     """The last job of a sweep: ask for what its jobs did not end."""
-    from sweeps.sweep_commands import launch, make_engine
+    from dpft.sweeps.sweep_commands import launch, make_engine
 
     sweep = Sweep.open(folder)
     launch(sweep, make_engine(sweep, "slurm", {}), resumes)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from envs import TaskSpec, make_vec
-from methods.interface import Method
-from sweeps.collect import Diverged, Scale
+from dpft.envs import TaskSpec, make_vec
+from dpft.methods.interface import Method
+from dpft.sweeps.collect import Diverged, Scale
 
 SLOTS = 40  # episodes played side by side
 

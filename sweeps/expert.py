@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from envs import DataError, TaskSpec, get_task, make_vec
-from envs.experts import Expert, rollout_expert, save_expert
-from methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
-from methods.interface import Spec
-from methods.policy.config import PolicyConfig
-from methods.policy.models import make_policy
-from sweeps.collect import Collector
-from sweeps.process import use_cpu
-from sweeps.records import versions
+from dpft.envs import DataError, TaskSpec, get_task, make_vec
+from dpft.envs.experts import Expert, rollout_expert, save_expert
+from dpft.methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
+from dpft.methods.interface import Spec
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.models import make_policy
+from dpft.sweeps.collect import Collector
+from dpft.sweeps.process import use_cpu
+from dpft.sweeps.records import versions
 
 
 class RunningScale:

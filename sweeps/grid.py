@@ -11,10 +11,10 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from envs.task import DataError
-from sweeps.config import RunConfig, complete, config_model, parse_config
-from sweeps.listing import grid_files
-from sweeps.yaml_file import read_yaml
+from dpft.envs.task import DataError
+from dpft.sweeps.config import RunConfig, complete, config_model, parse_config
+from dpft.sweeps.listing import grid_files
+from dpft.sweeps.yaml_file import read_yaml
 
 LIMIT = 1_000_000  # runs
 META = ("name", "caption", "overrides")

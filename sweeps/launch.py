@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import yaml
 from pydantic import BaseModel
 
-from envs.cache import Claim
-from envs.task import DataError
-from sweeps.records import read_done, write_atomically
+from dpft.envs.cache import Claim
+from dpft.envs.task import DataError
+from dpft.sweeps.records import read_done, write_atomically
 
 if TYPE_CHECKING:  # it imports torch, which a glance at a sweep does not need
-    from sweeps.grid import Grid
+    from dpft.sweeps.grid import Grid
 
 # exit codes of `dpft train`, and of a shell's command after Ctrl-C
 DONE, CRASHED, BAD_INPUT, DIVERGED, CLAIMED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 143, 130
 ENGINES = {
-    "inline": "sweeps.engine_inline:InlineEngine",
-    "local": "sweeps.engine_local:LocalEngine",
-    "slurm": "sweeps.engine_slurm:SlurmEngine",
+    "inline": "dpft.sweeps.engine_inline:InlineEngine",
+    "local": "dpft.sweeps.engine_local:LocalEngine",
+    "slurm": "dpft.sweeps.engine_slurm:SlurmEngine",
 }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from envs import TASKS
-from methods import method_names
+from dpft.envs import TASKS
+from dpft.methods import method_names
 
 
 def _no_arguments(argv: list[str], what: str) -> bool:

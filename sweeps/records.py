@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from envs.cache import replacing
-from envs.task import DataError
+from dpft.envs.cache import replacing
+from dpft.envs.task import DataError
 
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
 GROWING = ("curve.csv", "episodes.csv", "metrics.csv")

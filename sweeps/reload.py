@@ -8,15 +8,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from envs import DataError, get_task
-from methods.interface import Method
-from sweeps.base import base_policy
-from sweeps.checkpoint import load_checkpoint
-from sweeps.config import RunConfig, load_config
-from sweeps.evaluate import Episode, Evaluator
-from sweeps.process import use_cpu
-from sweeps.records import EPISODES, write_atomically
-from sweeps.run import EVALUATION, make_method, stream
+from dpft.envs import DataError, get_task
+from dpft.methods.interface import Method
+from dpft.sweeps.base import base_policy
+from dpft.sweeps.checkpoint import load_checkpoint
+from dpft.sweeps.config import RunConfig, load_config
+from dpft.sweeps.evaluate import Episode, Evaluator
+from dpft.sweeps.process import use_cpu
+from dpft.sweeps.records import EPISODES, write_atomically
+from dpft.sweeps.run import EVALUATION, make_method, stream
 
 
 def reload_run(folder: Path) -> tuple[RunConfig, Method, Evaluator, int | None]:

@@ -13,20 +13,20 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from envs import DataError, TaskSpec, get_task, make_vec
-from envs.cache import replacing
-from methods import get_method
-from methods.interface import Method
-from methods.policy.models import DiffusionPolicy, GaussianPolicy
-from sweeps import records
-from sweeps.base import Base, base_policy
-from sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
-from sweeps.collect import Collector, Diverged
-from sweeps.config import RunConfig, resolve
-from sweeps.evaluate import Evaluator
-from sweeps.process import use_cpu
-from sweeps.progress import RunProgress
-from sweeps.stop import ASKING, StopSignal
+from dpft.envs import DataError, TaskSpec, get_task, make_vec
+from dpft.envs.cache import replacing
+from dpft.methods import get_method
+from dpft.methods.interface import Method
+from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
+from dpft.sweeps import records
+from dpft.sweeps.base import Base, base_policy
+from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
+from dpft.sweeps.collect import Collector, Diverged
+from dpft.sweeps.config import RunConfig, resolve
+from dpft.sweeps.evaluate import Evaluator
+from dpft.sweeps.process import use_cpu
+from dpft.sweeps.progress import RunProgress
+from dpft.sweeps.stop import ASKING, StopSignal
 
 CHECKPOINT_EVERY = float(os.environ.get("DPFT_CHECKPOINT_SECONDS", 60.0))  # between two checkpoints, at least
 CHECKPOINT_SHARE = 0.01  # of a run's time, at most, goes into checkpoints

@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.cache import Claim
-from envs.task import DataError
-from sweeps.launch import ENGINES, Sweep, engine_class
-from sweeps.records import read_done
+from dpft.envs.cache import Claim
+from dpft.envs.task import DataError
+from dpft.sweeps.launch import ENGINES, Sweep, engine_class
+from dpft.sweeps.records import read_done
 
 STATES = {
     "done": "",
@@ -159,7 +159,7 @@ def watch(sweep: Sweep, found: dict[str, RunState], most: int) -> dict[str, RunS
     from rich.live import Live
     from rich.text import Text
 
-    from sweeps.progress import console
+    from dpft.sweeps.progress import console
 
     before = ""
     with Live(console=console, auto_refresh=False, transient=True) as live:

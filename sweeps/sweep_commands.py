@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from envs.cache import full_disk_is_said
-from envs.task import DataError
-from sweeps.launch import ENGINES, Engine, Sweep, engine_class
-from sweeps.status import exit_code, following, listing, states, summary
-from sweeps.yaml_file import read_yaml
+from dpft.envs.cache import full_disk_is_said
+from dpft.envs.task import DataError
+from dpft.sweeps.launch import ENGINES, Engine, Sweep, engine_class
+from dpft.sweeps.status import exit_code, following, listing, states, summary
+from dpft.sweeps.yaml_file import read_yaml
 
 
 class Flags(argparse.ArgumentParser):
@@ -51,7 +51,7 @@ def make_engine(sweep: Sweep, name: str | None, given: dict[str, Any]) -> Engine
     try:
         return kind(kind.Options.model_validate(last | given))
     except ValidationError as error:
-        from sweeps.config import explain
+        from dpft.sweeps.config import explain
 
         problems = "; ".join(explain(problem, kind.Options) for problem in error.errors())
         raise DataError(f"--engine {name}: {problems}") from None
@@ -88,13 +88,13 @@ def sweep(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="say what it would take and stop")
     engine_flags(parser)
     options = parser.parse_args(argv)
-    from sweeps.grid import load_grid
+    from dpft.sweeps.grid import load_grid
 
     given = engine_options(options, {"grid", "out", "dry_run"})
     grid = load_grid(options.grid)
     folder = options.out or Path("runs") / grid.name
     if options.dry_run:
-        from sweeps.estimate import estimate
+        from dpft.sweeps.estimate import estimate
 
         print(estimate(grid, folder))
         print(f"nothing was started; next: dpft sweep {options.grid} --out {folder}")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from envs.cache import replacing
-from envs.task import DataError, first_line
-from sweeps.sweep_commands import Flags
+from dpft.envs.cache import replacing
+from dpft.envs.task import DataError, first_line
+from dpft.sweeps.sweep_commands import Flags
 
 if TYPE_CHECKING:
-    from envs.task import TaskSpec
-    from methods.interface import Method
-    from sweeps.evaluate import Evaluator
+    from dpft.envs.task import TaskSpec
+    from dpft.methods.interface import Method
+    from dpft.sweeps.evaluate import Evaluator
 
 SIDE = 360  # pixels of a panel
 HEADER = 56  # pixels above it
@@ -54,11 +54,11 @@ def main(argv: list[str]) -> int:
     check(run, options.out)
     os.environ["MUJOCO_GL"] = backend()
 
-    from sweeps.base import base_policy
-    from sweeps.progress import pretraining
-    from sweeps.records import read_done
-    from sweeps.reload import reload_run
-    from sweeps.run import EVALUATION, make_method, stream
+    from dpft.sweeps.base import base_policy
+    from dpft.sweeps.progress import pretraining
+    from dpft.sweeps.records import read_done
+    from dpft.sweeps.reload import reload_run
+    from dpft.sweeps.run import EVALUATION, make_method, stream
 
     config, after, evaluator, steps = reload_run(run)
     task = evaluator.task

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from envs.task import DataError
+from dpft.envs.task import DataError
 
 
 class UniqueKeys(yaml.SafeLoader):

@@ -10,13 +10,16 @@ ROOMS = {"envs": set(), "methods": {"envs"}, "sweeps": {"envs", "methods"}, "ana
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level packages that a file imports, inside functions too."""
+    """Packages that a file imports, inside functions too; of this suite the room: dpft.envs.task is envs."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").split(".")[0])
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.removeprefix("dpft.").split(".")[0] for name in names}
     return found
 
 

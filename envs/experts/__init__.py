@@ -11,11 +11,11 @@ from minari.data_collector import EpisodeBuffer
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from envs import make_vec
-from envs.cache import build_once, cache_dir
-from envs.demonstrations import Demonstrations
-from envs.readers import read_minari
-from envs.task import DataError, TaskSpec
+from dpft.envs import make_vec
+from dpft.envs.cache import build_once, cache_dir
+from dpft.envs.demonstrations import Demonstrations
+from dpft.envs.readers import read_minari
+from dpft.envs.task import DataError, TaskSpec
 
 Array = np.ndarray
 SLOTS = 40  # environments side by side; part of what a seed means

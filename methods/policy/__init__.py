@@ -1,10 +1,10 @@
 """The policy being fine-tuned: denoiser, noise schedule, the chain, pre-training, files."""
 
-from methods.policy.chain import Chain
-from methods.policy.checkpoint import load_policy, save_policy
-from methods.policy.config import PolicyConfig, PretrainConfig
-from methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
-from methods.policy.pretrain import pretrain
+from dpft.methods.policy.chain import Chain
+from dpft.methods.policy.checkpoint import load_policy, save_policy
+from dpft.methods.policy.config import PolicyConfig, PretrainConfig
+from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
+from dpft.methods.policy.pretrain import pretrain
 
 __all__ = [
     "Chain",

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from methods.policy.denoiser import Denoiser, Encoded
-from methods.policy.schedule import NoiseSchedule
+from dpft.methods.policy.denoiser import Denoiser, Encoded
+from dpft.methods.policy.schedule import NoiseSchedule
 
 Index = int | Tensor  # one step for all rows, or one per row [n]
 Sampler = Literal["ddpm", "ddim"]

@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from envs.task import DataError
-from methods.interface import Spec
-from methods.policy.config import PolicyConfig
-from methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
+from dpft.envs.task import DataError
+from dpft.methods.interface import Spec
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
 
 
 def architecture(policy: DiffusionPolicy | GaussianPolicy) -> dict[str, object]:

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from methods.interface import Spec
-from methods.policy.chain import Chain, Sampler
-from methods.policy.config import PolicyConfig
-from methods.policy.denoiser import Denoiser, ResidualMLP
-from methods.policy.schedule import cosine_schedule
+from dpft.methods.interface import Spec
+from dpft.methods.policy.chain import Chain, Sampler
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.denoiser import Denoiser, ResidualMLP
+from dpft.methods.policy.schedule import cosine_schedule
 
 
 class DiffusionPolicy(nn.Module):

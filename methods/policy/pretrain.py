@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from methods.policy.config import PretrainConfig
-from methods.policy.models import DiffusionPolicy, GaussianPolicy
+from dpft.methods.policy.config import PretrainConfig
+from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
 
 
 def pretrain(

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from run_folders import write_run
 
-from analysis import figures as drawings
-from analysis.captions import NothingToDraw
-from analysis.cli import figures
-from analysis.figures import FIGURES
-from analysis.load import Records, load, run_folders
-from analysis.scores import ablation
-from analysis.style import COLOURS, FORMATS, colours
-from analysis.tables import ablation_table, results_csv, results_latex, results_table
+from dpft.analysis import figures as drawings
+from dpft.analysis.captions import NothingToDraw
+from dpft.analysis.cli import figures
+from dpft.analysis.figures import FIGURES
+from dpft.analysis.load import Records, load, run_folders
+from dpft.analysis.scores import ablation
+from dpft.analysis.style import COLOURS, FORMATS, colours
+from dpft.analysis.tables import ablation_table, results_csv, results_latex, results_table
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
@@ -202,7 +202,7 @@ def test_the_same_records_give_the_same_bytes(sweep, tmp_path):
     for folder in (run_folders(sweep)[1], run_folders(copy)[1]):
         (folder / "curve.csv").unlink()
     for folder, seed in ((sweep, "0"), (copy, "1")):
-        code = "import sys; from analysis.cli import figures; sys.exit(figures(sys.argv[1:]))"
+        code = "import sys; from dpft.analysis.cli import figures; sys.exit(figures(sys.argv[1:]))"
         environment = os.environ | {"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": seed}
         subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, check=True)
     for name in FILES:
@@ -211,8 +211,8 @@ def test_the_same_records_give_the_same_bytes(sweep, tmp_path):
 
 def test_neither_torch_nor_the_other_rooms_are_imported(sweep):
     code = (
-        "import sys; from analysis.cli import figures; assert figures(sys.argv[1:]) == 0;"
-        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'envs', 'methods', 'sweeps', 'mujoco'}))"
+        "import sys; from dpft.analysis.cli import figures; assert figures(sys.argv[1:]) == 0;"
+        "print(sorted(set(sys.modules) & {'torch', 'dpft.envs', 'dpft.methods', 'dpft.sweeps', 'mujoco'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(sweep)], cwd=ROOT, check=True, capture_output=True, text=True

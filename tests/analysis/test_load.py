@@ -7,7 +7,7 @@ import pytest
 import yaml
 from run_folders import HEADER, write_run
 
-from analysis.load import RecordError, load, run_folders
+from dpft.analysis.load import RecordError, load, run_folders
 
 
 def test_a_sweep_is_read_completely(sweep):

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from run_folders import write_run
 
-from analysis.load import run_folders
-from analysis.report import report
+from dpft.analysis.load import run_folders
+from dpft.analysis.report import report
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -212,7 +212,7 @@ def test_nothing_to_report_is_one_line(tmp_path, capsys):
 
 def test_torch_is_not_imported(sweep):
     code = (
-        "import sys; from sweeps.cli import main; assert main(['report', sys.argv[1]]) == 0;"
-        "assert not {'torch', 'mujoco', 'methods'} & set(sys.modules)"
+        "import sys; from dpft.sweeps.cli import main; assert main(['report', sys.argv[1]]) == 0;"
+        "assert not {'torch', 'mujoco', 'dpft.methods'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(sweep)], cwd=ROOT, check=True)

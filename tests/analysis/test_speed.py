@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.cli import figures
-from analysis.load import RecordError
-from analysis.speed import linear_fit, load_benchmarks, speed_figure
+from dpft.analysis.cli import figures
+from dpft.analysis.load import RecordError
+from dpft.analysis.speed import linear_fit, load_benchmarks, speed_figure
 
 SPEED = Path(__file__).parents[2] / "results" / "speed"
 BENCHMARK = """

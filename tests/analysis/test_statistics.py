@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from run_folders import write_run
 from scipy import stats
 
-from analysis.load import load
-from analysis.statistics import (
+from dpft.analysis.load import load
+from dpft.analysis.statistics import (
     area_under_curve,
     bootstrap_interval,
     differs,

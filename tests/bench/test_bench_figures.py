@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cli import figures
+from dpft.analysis.cli import figures
 
 sys.path.append(str(Path(__file__).parents[1] / "analysis"))  # where pytest puts it for the tests there
 from run_folders import write_run

@@ -9,9 +9,9 @@ import torch
 from products import seconds
 from test_bench_methods import STEPS, build
 
-from envs import get_task, make_vec
-from envs.demonstrations import Normaliser
-from sweeps.collect import Collector
+from dpft.envs import get_task, make_vec
+from dpft.envs.demonstrations import Normaliser
+from dpft.sweeps.collect import Collector
 
 BOX = Normaliser(*(np.full(n, bound, np.float32) for n, bound in ((11, -5), (11, 5), (3, -1), (3, 1))))
 LAYER = 2048, 512, 512  # a hidden layer and a slice of samples

@@ -10,11 +10,11 @@ import pytest
 import torch
 from products import limit
 
-from methods import get_method
-from methods.interface import Rollout, Spec
-from methods.policy.config import PolicyConfig
-from methods.policy.models import make_policy
-from sweeps.process import use_cpu
+from dpft.methods import get_method
+from dpft.methods.interface import Rollout, Spec
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.models import make_policy
+from dpft.sweeps.process import use_cpu
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 HOPPER = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
@@ -126,7 +126,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 @pytest.mark.parametrize("rows", [1_000, 100_000, 1_000_000])
 def test_replay_sampling(benchmark, rows):
     """A batch of 256; the time must not grow with the number of rows."""
-    from methods.replay import Replay
+    from dpft.methods.replay import Replay
 
     replay = Replay(rows, torch.device("cpu"))
     replay.add(obs=torch.zeros(rows, 11), chunk=torch.zeros(rows, 4, 3), reward=torch.zeros(rows))

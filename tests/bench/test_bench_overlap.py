@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_bench_methods import build
 
-from envs import get_task, make_vec
+from dpft.envs import get_task, make_vec
 
 ENVS, DECISIONS, CORES = 40, 25, 2
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-import envs.experts
-from envs import TASKS, make_vec
-from envs.experts import load_expert
+import dpft.envs.experts
+from dpft.envs import TASKS, make_vec
+from dpft.envs.experts import load_expert
 
 ENVS, CHUNK, CHUNKS = 40, 4, 100
-EXPERTS = sorted(Path(envs.experts.__file__).parent.glob("*.safetensors"))
+EXPERTS = sorted(Path(dpft.envs.experts.__file__).parent.glob("*.safetensors"))
 
 
 def expert_chunk(expert, task, env, obs, rng) -> np.ndarray:

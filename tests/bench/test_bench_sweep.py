@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from envs.cache import Claim
-from sweeps.engine_local import LocalEngine
-from sweeps.grid import Grid, load_grid
-from sweeps.launch import Sweep
-from sweeps.status import states, summary
+from dpft.envs.cache import Claim
+from dpft.sweeps.engine_local import LocalEngine
+from dpft.sweeps.grid import Grid, load_grid
+from dpft.sweeps.launch import Sweep
+from dpft.sweeps.status import states, summary
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 CORES = os.cpu_count() or 1
@@ -74,7 +74,7 @@ def test_workers(benchmark, tmp_path, workers):
     grid = {**FROM_SCRATCH, "name": "w", "seed": list(range(2 * CORES)), "env_steps": 32_000, "eval_every": 32_000}
     path = tmp_path / "w.yaml"
     path.write_text(yaml.safe_dump(grid))
-    command = ["-m", "sweeps.cli", "sweep", str(path), "--out", str(tmp_path / "out"), "--workers", str(workers)]
+    command = ["-m", "dpft", "sweep", str(path), "--out", str(tmp_path / "out"), "--workers", str(workers)]
     taken = benchmark.pedantic(seconds, (command,), rounds=1)
     steps = grid["env_steps"] * len(grid["seed"])
     benchmark.extra_info |= {"workers": workers, "env_steps_per_second": round(steps / taken)}
@@ -85,7 +85,7 @@ def test_starting_a_run(benchmark, tmp_path):
     """Under three seconds beyond importing torch: a run of no steps and one evaluation episode."""
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({**FROM_SCRATCH, "env_steps": 0, "eval_episodes": 1}))
-    command = ["-m", "sweeps.cli", "train", "--config", str(config), "--out", str(tmp_path / "run")]
+    command = ["-m", "dpft", "train", "--config", str(config), "--out", str(tmp_path / "run")]
     alone = seconds(["-c", "import torch"])
     whole = benchmark.pedantic(seconds, (command,), rounds=1)
     benchmark.extra_info["seconds_beyond_importing_torch"] = round(whole - alone, 2)

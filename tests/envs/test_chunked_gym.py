@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from envs import DataError, get_task, make_vec
-from envs.chunked_gym import episode_seed
+from dpft.envs import DataError, get_task, make_vec
+from dpft.envs.chunked_gym import episode_seed
 
 
 @pytest.fixture(scope="module")

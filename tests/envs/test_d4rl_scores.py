@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from envs import TASKS
+from dpft.envs import TASKS
 
 SCRIPT = """
 import json, d4rl.infos
@@ -15,8 +15,8 @@ print(json.dumps({name: [d4rl.infos.REF_MIN_SCORE[name], d4rl.infos.REF_MAX_SCOR
 """
 
 READER = """
-from envs import TASKS, DataError
-from envs.demonstrations import load_demos
+from dpft.envs import TASKS, DataError
+from dpft.envs.demonstrations import load_demos
 try:
     load_demos("d4rl:hopper-medium-v2", TASKS["hopper-medium"])
 except DataError as error:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from envs import TASKS, DataError
-from envs.cache import build_once
-from envs.demonstrations import load_demos
-from envs.readers import split_d4rl
+from dpft.envs import TASKS, DataError
+from dpft.envs.cache import build_once
+from dpft.envs.demonstrations import load_demos
+from dpft.envs.readers import split_d4rl
 
 TASK = TASKS["hopper-medium"]
 N = 30

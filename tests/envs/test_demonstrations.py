@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from minari.data_collector import EpisodeBuffer
 
-from envs import TASKS, DataError
-from envs.demonstrations import Demonstrations, Normaliser, load_demos, make_demonstrations
+from dpft.envs import TASKS, DataError
+from dpft.envs.demonstrations import Demonstrations, Normaliser, load_demos, make_demonstrations
 
 TASK = TASKS["hopper-medium"]
 LENGTHS = [7, 3, 12]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from envs import TASKS, make_vec
+from dpft.envs import TASKS, make_vec
 
 
 def gymnasium_reference(task, seeds, chunks):

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs import TASKS, DataError
-from envs.cache import STALE, Claim, build_once
-from envs.demonstrations import load_demos
-from envs.experts import Expert, load_expert, rollout_expert, save_expert
+from dpft.envs import TASKS, DataError
+from dpft.envs.cache import STALE, Claim, build_once
+from dpft.envs.demonstrations import load_demos
+from dpft.envs.experts import Expert, load_expert, rollout_expert, save_expert
 
 TASK = TASKS["hopper-medium"]
 
@@ -75,7 +75,7 @@ def test_committed_experts_reach_what_their_files_say(name, noise):
 BUILD = """
 import sys, time
 from pathlib import Path
-from envs.cache import build_once
+from dpft.envs.cache import build_once
 def build(path):
     with open(sys.argv[2], "a") as log: log.write("built\\n")
     time.sleep(1.0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mujoco import mjtWarning
 
-from envs import TASKS, make_vec
+from dpft.envs import TASKS, make_vec
 
 UNSTABLE = [mjtWarning.mjWARN_BADQPOS, mjtWarning.mjWARN_BADQVEL, mjtWarning.mjWARN_BADQACC]
 

@@ -11,7 +11,7 @@ import pytest
 
 PARENT = """
 import sys
-from envs import get_task, make_vec
+from dpft.envs import get_task, make_vec
 if __name__ == "__main__":
     env = make_vec(get_task("Pendulum-v1"), 4, 3, threads=2)
     env.reset(seed=0)
@@ -23,7 +23,7 @@ FAILING = """
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import PendulumEnv
-from envs import DataError, TaskSpec, make_vec
+from dpft.envs import DataError, TaskSpec, make_vec
 
 class Failing(PendulumEnv):
     def step(self, action):

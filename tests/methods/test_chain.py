@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.interface import Spec
-from methods.policy.config import PolicyConfig
-from methods.policy.models import DiffusionPolicy, make_policy
-from methods.policy.schedule import cosine_schedule
+from dpft.methods.interface import Spec
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.models import DiffusionPolicy, make_policy
+from dpft.methods.policy.schedule import cosine_schedule
 
 SPEC = Spec(obs_dim=5, action_dim=2, chunk=3, gamma=0.99)
 

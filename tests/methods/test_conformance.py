@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from methods import METHODS, conformance, get_method
-from methods.gaussian_ppo import GaussianPPO
-from methods.interface import Decision, Rollout
+from dpft.methods import METHODS, conformance, get_method
+from dpft.methods.gaussian_ppo import GaussianPPO
+from dpft.methods.interface import Decision, Rollout
 
 
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from methods.policy.denoiser import Mish
+from dpft.methods.policy.denoiser import Mish
 
 X = torch.cat([torch.linspace(-30, 30, 4001), torch.tensor([-1e4, -100.0, 0.0, 100.0, 1e4])])
 

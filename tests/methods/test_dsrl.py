@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from methods.conformance import SPEC, build, observations, roll_out
-from methods.dsrl import DSRLNA, DSRLSAC, NoisePolicy
-from methods.replay import Replay
+from dpft.methods.conformance import SPEC, build, observations, roll_out
+from dpft.methods.dsrl import DSRLNA, DSRLSAC, NoisePolicy
+from dpft.methods.replay import Replay
 
 
 @pytest.mark.parametrize("cls", [DSRLNA, DSRLSAC])

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from envs import DataError
-from methods.conformance import SPEC, build, observations, roll_out
-from methods.ncdpo import NCDPO, NCDPOConfig
-from methods.policy.config import PolicyConfig
-from methods.policy.models import make_policy
+from dpft.envs import DataError
+from dpft.methods.conformance import SPEC, build, observations, roll_out
+from dpft.methods.ncdpo import NCDPO, NCDPOConfig
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.models import make_policy
 
 
 def test_stored_noise_reproduces_the_mean():

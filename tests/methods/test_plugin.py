@@ -37,7 +37,7 @@ def installed(tmp_path_factory):
 
 def dpft(installed, *arguments, cwd=ROOT) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "sweeps.cli", *arguments], env=installed, cwd=cwd, capture_output=True, text=True
+        [sys.executable, "-m", "dpft", *arguments], env=installed, cwd=cwd, capture_output=True, text=True
     )
 
 
@@ -65,8 +65,8 @@ def test_contributing_shows_this_very_method():
 
 
 def test_unknown_methods():
-    from envs import DataError
-    from methods import get_method, load_class
+    from dpft.envs import DataError
+    from dpft.methods import get_method, load_class
 
     with pytest.raises(DataError, match="did you mean dppo"):
         get_method("dpo")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from envs import DataError
-from methods.interface import Spec
-from methods.policy.checkpoint import load_policy, save_policy
-from methods.policy.config import PolicyConfig, PretrainConfig
-from methods.policy.models import make_policy
-from methods.policy.pretrain import pretrain
+from dpft.envs import DataError
+from dpft.methods.interface import Spec
+from dpft.methods.policy.checkpoint import load_policy, save_policy
+from dpft.methods.policy.config import PolicyConfig, PretrainConfig
+from dpft.methods.policy.models import make_policy
+from dpft.methods.policy.pretrain import pretrain
 
 SPEC = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
 CONFIG = PolicyConfig(hidden=(32, 32, 32))

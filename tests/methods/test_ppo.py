@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from methods.conformance import build, roll_out
-from methods.dppo import DPPO
-from methods.gaussian_ppo import GaussianPPO
-from methods.ncdpo import NCDPO
-from methods.ppo import RewardScaler, clipped_surrogate, gae, shuffled
+from dpft.methods.conformance import build, roll_out
+from dpft.methods.dppo import DPPO
+from dpft.methods.gaussian_ppo import GaussianPPO
+from dpft.methods.ncdpo import NCDPO
+from dpft.methods.ppo import RewardScaler, clipped_surrogate, gae, shuffled
 
 
 def flags(*rows: int, length: int = 4) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_critic_loss_weighs_states_by_their_samples():
 def test_slices_of_a_minibatch_add_up_to_its_gradient(monkeypatch):
     gradients, metrics = [], []
     for size in (10_000, 7):
-        monkeypatch.setattr("methods.ppo.SLICE", size)
+        monkeypatch.setattr("dpft.methods.ppo.SLICE", size)
         method = build(DPPO, {"epochs": 1, "minibatches": 1, "max_grad_norm": None})
         metrics.append(method.update(roll_out(method)))
         gradients.append(

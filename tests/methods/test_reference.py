@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.dppo import DPPO, DPPOConfig
-from methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
-from methods.interface import Spec
-from methods.policy.checkpoint import rename_dppo
-from methods.policy.config import PolicyConfig
-from methods.policy.models import DiffusionPolicy, GaussianPolicy
-from methods.policy.schedule import cosine_schedule
-from methods.ppo import RewardScaler, gae
+from dpft.methods.dppo import DPPO, DPPOConfig
+from dpft.methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
+from dpft.methods.interface import Spec
+from dpft.methods.policy.checkpoint import rename_dppo
+from dpft.methods.policy.config import PolicyConfig
+from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
+from dpft.methods.policy.schedule import cosine_schedule
+from dpft.methods.ppo import RewardScaler, gae
 
 REFERENCE = torch.load(Path(__file__).parent / "reference/dppo_small.pt", weights_only=True)
 DDPM = REFERENCE["dppo"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load
-from analysis.tables import results_csv, results_table
+from dpft.analysis.load import load
+from dpft.analysis.tables import results_csv, results_table
 
 RESULTS = Path(__file__).parents[2] / "results"
 SWEEPS = sorted(path.parent for path in RESULTS.glob("*/runs"))

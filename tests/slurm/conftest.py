@@ -78,5 +78,5 @@ def grid(cluster, tmp_path_factory) -> Path:
 def undisturbed(grid, tmp_path_factory) -> Path:
     """The same sweep without SLURM and without disturbance."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    subprocess.run([sys.executable, "-m", "sweeps.cli", "sweep", grid, "--out", folder, "--workers", "2"], check=True)
+    subprocess.run([sys.executable, "-m", "dpft", "sweep", grid, "--out", folder, "--workers", "2"], check=True)
     return folder

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from same import same_records
 
-from sweeps.launch import Sweep
-from sweeps.status import states
+from dpft.sweeps.launch import Sweep
+from dpft.sweeps.status import states
 
 pytestmark = pytest.mark.slurm
-DPFT = [sys.executable, "-m", "sweeps.cli"]
+DPFT = [sys.executable, "-m", "dpft"]
 
 
 def dpft(*arguments: object, code: int | None = 0, **options) -> str:

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from sweeps.config import RunConfig, parse_config
+from dpft.sweeps.config import RunConfig, parse_config
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import time
 
-from envs.cache import STALE, Claim
+from dpft.envs.cache import STALE, Claim
 
 TAKE = """
 import sys, time
 from pathlib import Path
-from envs.cache import Claim
+from dpft.envs.cache import Claim
 claim = Claim(Path(sys.argv[1]))
 while not Path(sys.argv[2]).exists():
     time.sleep(0.001)

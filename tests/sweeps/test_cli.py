@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from envs import TASKS
-from methods import METHODS, get_method
-from sweeps import run as run_module
-from sweeps.cli import VERBS, main
-from sweeps.commands import parse_run
-from sweeps.config import config_model
-from sweeps.listing import grid_files
+from dpft.envs import TASKS
+from dpft.methods import METHODS, get_method
+from dpft.sweeps import run as run_module
+from dpft.sweeps.cli import VERBS, main
+from dpft.sweeps.commands import parse_run
+from dpft.sweeps.config import config_model
+from dpft.sweeps.listing import grid_files
 
 TINY = [
     *("--env-steps", "400", "--eval-every", "200", "--eval-episodes", "2", "--denoising-steps", "2"),
@@ -61,7 +61,7 @@ def test_lists_have_a_line_each(capsys):
 @pytest.mark.parametrize("arguments", [["--help"], ["grids"], ["tasks"], ["methods"], ["sweep", "--help"]], ids=str)
 def test_quick_commands_import_nothing_large(arguments):
     code = (
-        "import sys\nfrom sweeps.cli import main\n"
+        "import sys\nfrom dpft.sweeps.cli import main\n"
         f"try:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
         "print('LARGE', {'torch', 'pandas', 'matplotlib', 'minari', 'mujoco', 'gymnasium'} & set(sys.modules))"
     )

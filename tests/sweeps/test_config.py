@@ -2,9 +2,9 @@
 
 import pytest
 
-from envs import DataError
-from methods import METHODS, get_method
-from sweeps.config import config_model, load_config, parse_config, resolve
+from dpft.envs import DataError
+from dpft.methods import METHODS, get_method
+from dpft.sweeps.config import config_model, load_config, parse_config, resolve
 
 
 @pytest.mark.parametrize("value", [1_000_000, 1e6, "1e6", "1000000"])

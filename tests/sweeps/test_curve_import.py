@@ -10,12 +10,12 @@ import pytest
 import yaml
 from run_folders import write_run
 
-from analysis.captions import NothingToDraw
-from analysis.cli import figures
-from analysis.curves import compute
-from analysis.load import load
-from sweeps.cli import main as dpft
-from sweeps.curve_import import main
+from dpft.analysis.captions import NothingToDraw
+from dpft.analysis.cli import figures
+from dpft.analysis.curves import compute
+from dpft.analysis.load import load
+from dpft.sweeps.cli import main as dpft
+from dpft.sweeps.curve_import import main
 
 ROOT = Path(__file__).parents[2]
 CSV = "env_steps,return,wall_seconds\n0,1000,0\n1e5,1500.5,60\n200000,2000,125.5\n"
@@ -139,7 +139,7 @@ def test_what_was_imported_is_not_overwritten(theirs, tmp_path, capsys):
 
 def test_torch_is_not_imported(theirs, tmp_path):
     code = (
-        "import sys; from sweeps.cli import main; assert main(['import-curve', *sys.argv[1:]]) == 0;"
+        "import sys; from dpft.sweeps.cli import main; assert main(['import-curve', *sys.argv[1:]]) == 0;"
         "assert not {'torch', 'mujoco', 'matplotlib'} & set(sys.modules)"
     )
     command = [sys.executable, "-c", code, str(theirs), *GIVEN, "--out", str(tmp_path / "out")]

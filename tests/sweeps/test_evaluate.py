@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from envs import TaskSpec
-from methods.conformance import SMALL
-from methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
-from methods.interface import Spec
-from methods.policy.models import make_policy
-from sweeps.collect import Collector, Diverged
-from sweeps.evaluate import Evaluator
+from dpft.envs import TaskSpec
+from dpft.methods.conformance import SMALL
+from dpft.methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
+from dpft.methods.interface import Spec
+from dpft.methods.policy.models import make_policy
+from dpft.sweeps.collect import Collector, Diverged
+from dpft.sweeps.evaluate import Evaluator
 
 
 class Identity:
@@ -76,7 +76,7 @@ def test_not_finite_is_said():
 
 def test_only_simulated_steps_are_counted():
     """A time limit of 30 is no multiple of 4: the last chunk of an episode is cut."""
-    from envs import make_vec
+    from dpft.envs import make_vec
 
     method = method_of()
     collector = Collector(make_vec(TASK, 5, 4), method, Identity(), list(range(5)))
@@ -99,7 +99,7 @@ def test_only_simulated_steps_are_counted():
 
 def test_rollout_holds_what_happened():
     """final_obs is the successor of each decision: the next obs unless the episode ended."""
-    from envs import make_vec
+    from dpft.envs import make_vec
 
     method = method_of()
     collector = Collector(make_vec(TASK, 5, 4), method, Identity(), list(range(5)))
@@ -111,7 +111,7 @@ def test_rollout_holds_what_happened():
 
 def test_rollouts_are_explored_in_the_configured_precision():
     """The same draws, rounded: bfloat16 keeps 8 bits of each product."""
-    from envs import make_vec
+    from dpft.envs import make_vec
 
     chunks = {}
     for precision in ("float32", "bfloat16"):

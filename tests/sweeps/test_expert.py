@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from envs import TASKS, DataError
-from envs.experts import load_expert
-from sweeps.expert import main, mean_return
+from dpft.envs import TASKS, DataError
+from dpft.envs.experts import load_expert
+from dpft.sweeps.expert import main, mean_return
 
 
 @pytest.mark.slow

@@ -12,14 +12,14 @@ import pytest
 from same import same_records
 from test_launch import write_grid
 
-from envs.cache import Claim
-from sweeps.launch import Sweep
+from dpft.envs.cache import Claim
+from dpft.sweeps.launch import Sweep
 
 KILLS = 50
 
 
 def sweep(grid: Path, folder: Path, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "sweeps.cli", "sweep", str(grid), "--out", str(folder), "--workers", "2"]
+    command = [sys.executable, "-m", "dpft", "sweep", str(grid), "--out", str(folder), "--workers", "2"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     return subprocess.Popen(command, env=os.environ | environment, **quiet)
 

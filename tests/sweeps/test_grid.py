@@ -5,9 +5,9 @@ import time
 import pytest
 import yaml
 
-from envs import DataError
-from sweeps.grid import expand, load_grid
-from sweeps.listing import grid_files
+from dpft.envs import DataError
+from dpft.sweeps.grid import expand, load_grid
+from dpft.sweeps.listing import grid_files
 
 
 def test_lists_are_axes():

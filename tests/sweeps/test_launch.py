@@ -12,17 +12,17 @@ import pytest
 import yaml
 from same import same_records
 
-from envs import DataError
-from envs.cache import Claim, birth
-from sweeps import engine_local, engine_slurm
-from sweeps.cli import main
-from sweeps.config import complete
-from sweeps.engine_local import supervise
-from sweeps.grid import load_grid
-from sweeps.launch import Sweep
-from sweeps.records import read_done
-from sweeps.status import states
-from sweeps.yaml_file import read_yaml
+from dpft.envs import DataError
+from dpft.envs.cache import Claim, birth
+from dpft.sweeps import engine_local, engine_slurm
+from dpft.sweeps.cli import main
+from dpft.sweeps.config import complete
+from dpft.sweeps.engine_local import supervise
+from dpft.sweeps.grid import load_grid
+from dpft.sweeps.launch import Sweep
+from dpft.sweeps.records import read_done
+from dpft.sweeps.status import states
+from dpft.sweeps.yaml_file import read_yaml
 
 
 def write_grid(path: Path, **fields) -> Path:
@@ -84,7 +84,7 @@ def test_one_failure_stops_nothing_and_the_rest_is_not_done_again(tmp_path, capf
 
 
 def launcher(grid: Path, folder: Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "sweeps.cli", "sweep", str(grid), "--out", str(folder), *flags]
+    command = [sys.executable, "-m", "dpft", "sweep", str(grid), "--out", str(folder), *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -285,7 +285,7 @@ def test_without_slurm(tmp_path, capfd, monkeypatch):
     ("text", "expected"), [(90, 90), ("90", "90"), ("0:30:00", 30), ("36:05:00", 2165), ("2-12:30:00", 3630)]
 )
 def test_times(text, expected):
-    from sweeps.engine_slurm import minutes
+    from dpft.sweeps.engine_slurm import minutes
 
     assert minutes(text) == expected
 

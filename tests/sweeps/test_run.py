@@ -14,13 +14,13 @@ import yaml
 from safetensors.torch import load_file
 from same import read, same_records, timeless
 
-from envs import DataError, get_task
-from methods import METHODS
-from sweeps.base import base_policy
-from sweeps.checkpoint import load_checkpoint, save_checkpoint
-from sweeps.config import resolve
-from sweeps.records import Records
-from sweeps.run import make_method, train
+from dpft.envs import DataError, get_task
+from dpft.methods import METHODS
+from dpft.sweeps.base import base_policy
+from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint
+from dpft.sweeps.config import resolve
+from dpft.sweeps.records import Records
+from dpft.sweeps.run import make_method, train
 
 
 def test_no_steps_evaluate_the_base_and_train_nothing(tiny, tmp_path):
@@ -99,7 +99,7 @@ def test_zero_updates_score_the_base_policy(tiny, tmp_path):
 def command(config, folder) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "request.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    return [sys.executable, "-m", "sweeps.cli", "train", "--config", str(folder / "request.yaml"), "--out", str(folder)]
+    return [sys.executable, "-m", "dpft", "train", "--config", str(folder / "request.yaml"), "--out", str(folder)]
 
 
 @pytest.mark.slow
@@ -193,7 +193,7 @@ def test_from_scratch_starts_from_random_weights(tiny, tmp_path):
 
 def test_base_of_the_users_own(tiny, tmp_path):
     config = resolve(tiny())
-    from methods.policy.checkpoint import save_policy
+    from dpft.methods.policy.checkpoint import save_policy
 
     base = base_policy(config, get_task(config.task))
     arrays = base.normaliser.arrays() | {"probes": base.probes, "demo_mean_return": np.array([1.0], np.float32)}
@@ -242,7 +242,7 @@ def test_records_shorter_than_their_checkpoint_are_refused(tmp_path):
 
 LIMITED = """
 import resource, sys
-from sweeps.cli import main
+from dpft.sweeps.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """

@@ -7,12 +7,12 @@ import time
 import pytest
 import yaml
 
-from envs.cache import Claim
-from sweeps.cli import main
-from sweeps.engine_local import LocalEngine
-from sweeps.grid import load_grid
-from sweeps.launch import Sweep
-from sweeps.status import RunState, exit_code, states
+from dpft.envs.cache import Claim
+from dpft.sweeps.cli import main
+from dpft.sweeps.engine_local import LocalEngine
+from dpft.sweeps.grid import load_grid
+from dpft.sweeps.launch import Sweep
+from dpft.sweeps.status import RunState, exit_code, states
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import av
 import numpy as np
 import pytest
 
-from envs import TASKS, DataError
-from sweeps import video
-from sweeps.cli import main
-from sweeps.reload import reload_run
-from sweeps.run import EVALUATION, stream, train
+from dpft.envs import TASKS, DataError
+from dpft.sweeps import video
+from dpft.sweeps.cli import main
+from dpft.sweeps.reload import reload_run
+from dpft.sweeps.run import EVALUATION, stream, train
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.interface import Decision
-from methods.policy.denoiser import ResidualMLP, seeded
-from methods.ppo import PPO, PPOConfig, gaussian_log_prob
+from dpft.methods.interface import Decision
+from dpft.methods.policy.denoiser import ResidualMLP, seeded
+from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
 
 
 class NoisePPOConfig(PPOConfig):
