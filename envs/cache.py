@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dpft.envs.task import DataError
 
@@ -129,18 +130,21 @@ class Claim:
     def process(self) -> int | None:
         """The owner's process id, where it is alive and on this machine."""
         owner = _parse(self._read() or "")
-        here = owner.get("machine") is not None and owner["machine"] == machine()
+        here = owner and owner["machine"] == machine()
         return owner["pid"] if here and birth(owner["pid"]) == owner["birth"] else None
 
     def _read(self) -> str | None:
+        """None where there is no claim; what cannot be one says nothing, and counts by its age."""
         try:
-            return self.file.read_text()
-        except FileNotFoundError:
-            return None
+            return self.file.read_text(errors="replace")
+        except IsADirectoryError:
+            return ""
+        except (FileNotFoundError, NotADirectoryError):
+            return "" if self.file.is_symlink() else None
 
     def _lives(self, text: str, now: float) -> bool:
         owner = _parse(text)
-        if owner.get("machine") is not None and owner["machine"] == machine():
+        if owner and owner["machine"] == machine():
             return birth(owner["pid"]) == owner["birth"]
         try:
             return now - self.file.stat().st_mtime < STALE
@@ -177,11 +181,15 @@ class Claim:
             self.file.unlink(missing_ok=True)
 
 
-def _parse(text: str) -> dict:
+def _parse(text: str) -> dict[str, Any]:
+    """An owner that said where it is; nothing where it could not, is just writing it, or where the claim is damaged."""
     try:
-        return json.loads(text)
-    except ValueError:  # its owner is just writing it, or died doing so
+        owner = json.loads(text)
+        process = owner["machine"], owner["pid"], owner["birth"]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
+    # a process id that is no process's, such as -1, would be everybody's where it is asked to stop
+    return owner if [type(part) for part in process] == [str, int, str] and process[1] > 0 else {}
 
 
 def build_once(path: Path, build: Callable[[Path], None]) -> Path:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
-from dpft.envs.cache import STALE, Claim
+import pytest
+
+from dpft.envs.cache import STALE, Claim, machine
 
 TAKE = """
 import sys, time
@@ -90,3 +92,44 @@ def test_a_half_written_claim_is_respected_for_a_minute(tmp_path):
     assert not claim.take()
     os.utime(claim.file, (time.time() - 2 * STALE,) * 2)
     assert claim.take()
+
+
+HERE = {"machine": machine(), "pid": 1, "birth": "1"}
+DAMAGED = {
+    "empty": b"",
+    "a list": b"[]",
+    "binary": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "no process": json.dumps({"machine": HERE["machine"]}).encode(),
+    "a process of the wrong type": json.dumps(HERE | {"pid": "1"}).encode(),
+    "every process": json.dumps(HERE | {"pid": -1, "birth": None}).encode(),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_claim_counts_by_its_age(content, tmp_path):
+    """And names no process, which `dpft cancel` would stop: -1 is every process there is."""
+    claim = Claim(tmp_path / "run")
+    claim.file.write_bytes(content)
+    assert claim.alive()
+    assert claim.process() is None
+    assert not claim.take()
+    os.utime(claim.file, (time.time() - 2 * STALE,) * 2)
+    assert not claim.alive()
+    assert claim.take()
+    claim.release()
+
+
+def test_what_is_no_file_is_no_claim(tmp_path):
+    """A run's folder that is a file, a claim that is a folder, a link to nowhere."""
+    (tmp_path / "file").touch()
+    assert not Claim(tmp_path / "file/run").alive()
+    folder = Claim(tmp_path / "folder")
+    folder.file.mkdir()
+    assert folder.alive()
+    assert folder.process() is None
+    link = Claim(tmp_path / "link")
+    link.file.symlink_to(tmp_path / "nowhere")
+    assert not link.alive()
+    assert link.take()
+    link.release()
