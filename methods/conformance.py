@@ -226,6 +226,21 @@ def devices(cls: type[Method]) -> None:
         require(all(w.device.type == "cpu" for w in method.weights().values()), "weights() must be on the CPU")
 
 
+def gradients_of_their_losses(cls: type[Method]) -> None:
+    """No optimiser steps between a loss and its gradient (a fused one would hide that from autograd)."""
+    method = build(cls)
+    for optimiser in vars(method).values():
+        if isinstance(optimiser, torch.optim.Optimizer):
+            for group in optimiser.param_groups:
+                group["fused"] = group["foreach"] = False
+    for number in range(2):
+        try:
+            method.update(roll_out(method, number))
+        except RuntimeError as error:
+            require("inplace" not in str(error), "a loss is differentiated after its weights have been stepped")
+            raise
+
+
 def odd_sizes(cls: type[Method]) -> None:
     """Rollouts that no batch size divides are learned from too."""
     method = build(cls, {"num_envs": 3, "decisions_per_update": 7})
@@ -244,6 +259,7 @@ CHECKS: list[Callable[[type[Method]], None]] = [
     seeds,
     global_random_state,
     devices,
+    gradients_of_their_losses,
     odd_sizes,
 ]
 

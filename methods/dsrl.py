@@ -181,9 +181,10 @@ class DSRL(Method):
         unit_noise, log_prob = self.actor.sample(obs, self.rng)
         temperature_loss = -self.log_temperature * (log_prob.detach().mean() + self.config.target_entropy)
         critic_loss, value = self.critic_loss(batch, temperature)
-        actor_loss = (temperature * log_prob - self.noise_value(obs, unit_noise).amin(0)).mean()
         self.step(self.temperature_optimiser, temperature_loss)
         self.step(self.critic_optimiser, critic_loss)
+        # after the critic's step, which changes the weights that this loss is differentiated through
+        actor_loss = (temperature * log_prob - self.noise_value(obs, unit_noise).amin(0)).mean()
         self.step(self.actor_optimiser, actor_loss)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target_critic.parameters()), list(self.critic.parameters()), self.config.tau)

@@ -1,5 +1,7 @@
 """What is particular to DSRL: the noise box, warm-up, time limits, replay, distillation."""
 
+import copy
+
 import pytest
 import torch
 
@@ -109,3 +111,20 @@ def test_decoder_is_deterministic():
     method = build(DSRLNA)
     noise = torch.randn(6, SPEC.chunk * SPEC.action_dim)
     assert torch.equal(method.run(observations(), noise)[-1], method.run(observations(), noise)[-1])
+
+
+@pytest.mark.parametrize("cls", [DSRLNA, DSRLSAC])
+def test_the_actors_gradient_is_that_of_its_loss(cls):
+    """At the critic that has just been stepped (Haarnoja et al. 2018, algorithm 1), under the same draws."""
+    method = build(cls, {"learning_rate": 0.01})
+    method.remember(roll_out(method))
+    weights, state, temperature = copy.deepcopy(method.actor.state_dict()), method.rng.get_state(), 1.0
+    method.learn()
+    taken = [p.grad.clone() for p in method.actor.parameters()]
+    method.actor.load_state_dict(weights)
+    method.rng.set_state(state)
+    obs = method.replay.sample((method.config.batch,), method.rng)["obs"]
+    unit_noise, log_prob = method.actor.sample(obs, method.rng)
+    loss = (temperature * log_prob - method.noise_value(obs, unit_noise).amin(0)).mean()
+    for ours, exact in zip(taken, torch.autograd.grad(loss, list(method.actor.parameters())), strict=True):
+        torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-7)
