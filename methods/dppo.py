@@ -18,7 +18,7 @@ from dpft.methods.sampling import SamplingConfig
 class DPPOConfig(SamplingConfig, PPOConfig):
     """Settings of the released code (cc7234a) for Gym; rollouts and clip chosen for about 1M steps."""
 
-    finetuned_steps: int | None = Field(None, ge=1)  # K': last steps that are fine-tuned; none: min(10, steps)
+    finetuned_steps: int | None = Field(None, ge=1)  # K': last steps that are fine-tuned; none: min(10, steps), from scratch all
     gamma_denoising: float = Field(0.99, gt=0, le=1)  # discount of noisier steps' advantages (paper, section 4.3)
     clip: float = Field(0.05, gt=0)  # clip width at the last denoising step (released: 0.01)
     clip_base: float = Field(0.01, gt=0)  # clip width at the noisiest fine-tuned step
@@ -28,15 +28,21 @@ class DPPOConfig(SamplingConfig, PPOConfig):
     log_prob_bounds: tuple[float, float] | None = (-5.0, 2.0)  # clamp of each element, as released
     noise_clip: float = Field(3.0, gt=0)  # bound on each step's z (released: randn_clip_value)
 
-    def resolved(self, denoising_steps: int) -> Self:
-        config = super().resolved(denoising_steps)
+    def resolved(self, denoising_steps: int, from_scratch: bool = False) -> Self:
+        config = super().resolved(denoising_steps, from_scratch)
         steps = config.sampler_steps
         assert steps is not None, "SamplingConfig.resolved fills it in"
         if config.finetuned_steps is not None and config.finetuned_steps > steps:
             raise DataError(
                 f"settings.finetuned_steps is {config.finetuned_steps}, more than the sampler's {steps} steps"
             )
-        return config.model_copy(update={"finetuned_steps": config.finetuned_steps or min(10, steps)})
+        finetuned = config.finetuned_steps or (steps if from_scratch else min(10, steps))
+        if from_scratch and finetuned < steps:
+            raise DataError(
+                f"settings.finetuned_steps is {finetuned} of {steps} steps, but from scratch the others would stay with a "
+                "random network, which denoises nothing: leave it out, and all are fine-tuned"
+            )
+        return config.model_copy(update={"finetuned_steps": finetuned})
 
 
 class DPPO(PPO):
@@ -104,7 +110,7 @@ class DPPO(PPO):
         """clip_base at the noisiest fine-tuned step, growing exponentially to clip at the last (paper, appendix C)."""
         rate, count = self.config.clip_rate, self.samples_per_decision
         if count == 1:  # the released code divides 0 by 0
-            return torch.full_like(index, self.config.clip_base, dtype=torch.float32)
+            return super().clip_width(index)
         growth = torch.expm1(rate * index / (count - 1)) / math.expm1(rate)
         return self.config.clip_base + (self.config.clip - self.config.clip_base) * growth
 

@@ -21,8 +21,9 @@ class MethodConfig(BaseModel):
     decisions_per_update: int = Field(25, ge=1)  # decisions (action chunks) per environment between two updates
     gamma: float = Field(0.99, gt=0, le=1)  # discount per decision, not per environment step (dppo: train.gamma)
 
-    def resolved(self, denoising_steps: int) -> "MethodConfig":
-        """The same settings with every default that depends on K filled in; this is what config.yaml records."""
+    def resolved(self, denoising_steps: int, from_scratch: bool = False) -> "MethodConfig":
+        """The same settings with every default that depends on K, or on whether the policy is random, filled in;
+        this is what config.yaml records."""
         return self
 
 

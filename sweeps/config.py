@@ -135,7 +135,7 @@ def complete(config: RunConfig) -> RunConfig:
         update={
             "base_seed": config.seed if config.base_seed == "same" else config.base_seed,
             "policy": config.policy.resolved(config.denoising_steps),
-            "settings": config.settings.resolved(config.denoising_steps),
+            "settings": config.settings.resolved(config.denoising_steps, config.from_scratch),
             "demos": config.demos.model_copy(update={"source": config.demos.source or task.demos}),
         }
     )

@@ -51,6 +51,9 @@ def test_resolution_depends_on_the_number_of_steps():
     assert (few.settings.finetuned_steps, many.settings.finetuned_steps) == (3, 10)
     steering = [resolve(parse_config({"method": "dsrl-na", "denoising_steps": k})) for k in (3, 20)]
     assert [config.settings.sampler_steps for config in steering] == [3, 5]
+    scratch = resolve(parse_config({"method": "dppo", "denoising_steps": 20, "from_scratch": True}))
+    assert scratch.settings.finetuned_steps == 20
+    assert resolve(parse_config(scratch.model_dump(mode="json"))) == scratch
 
 
 def test_base_seed():
