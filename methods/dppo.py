@@ -18,7 +18,7 @@ from dpft.methods.sampling import SamplingConfig
 class DPPOConfig(SamplingConfig, PPOConfig):
     """Settings of the released code (cc7234a) for Gym; rollouts and clip chosen for about 1M steps."""
 
-    finetuned_steps: int | None = Field(None, ge=1)  # K': last steps that are fine-tuned; none: min(10, steps), from scratch all
+    finetuned_steps: int | None = Field(None, ge=1)  # K': last steps fine-tuned; none: min(10, steps), from scratch all
     gamma_denoising: float = Field(0.99, gt=0, le=1)  # discount of noisier steps' advantages (paper, section 4.3)
     clip: float = Field(0.05, gt=0)  # clip width at the last denoising step (released: 0.01)
     clip_base: float = Field(0.01, gt=0)  # clip width at the noisiest fine-tuned step
@@ -39,8 +39,8 @@ class DPPOConfig(SamplingConfig, PPOConfig):
         finetuned = config.finetuned_steps or (steps if from_scratch else min(10, steps))
         if from_scratch and finetuned < steps:
             raise DataError(
-                f"settings.finetuned_steps is {finetuned} of {steps} steps, but from scratch the others would stay with a "
-                "random network, which denoises nothing: leave it out, and all are fine-tuned"
+                f"settings.finetuned_steps is {finetuned} of {steps} steps, but from scratch the others stay with "
+                "a random network, which denoises nothing: leave it out, and all are fine-tuned"
             )
         return config.model_copy(update={"finetuned_steps": finetuned})
 

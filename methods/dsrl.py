@@ -36,6 +36,18 @@ class DSRLConfig(SamplingConfig):
     time_limit: Literal["bootstrap", "terminal"] = "bootstrap"  # released: terminal
     evaluate_noise: Literal["mean", "sampled"] = "mean"  # the noise policy while evaluating (released: sampled)
 
+    @property
+    def first_update(self) -> int:
+        return math.ceil(self.warmup / self.decisions_per_update) * self.decisions_per_update
+
+    def model_post_init(self, _context: object) -> None:
+        needed = max(self.warmup, self.decisions_per_update) * self.num_envs
+        if self.replay_size < needed:
+            raise ValueError(
+                f"replay_size {self.replay_size} never holds the {needed} decisions that {self.num_envs} environments "
+                "make before the first gradient step: give a larger one, or a smaller warmup"
+            )
+
 
 class DSRLNAConfig(DSRLConfig):
     """Noise aliasing: a critic of chunks, distilled into the critic of noise that the actor climbs."""

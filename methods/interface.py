@@ -21,6 +21,11 @@ class MethodConfig(BaseModel):
     decisions_per_update: int = Field(25, ge=1)  # decisions (action chunks) per environment between two updates
     gamma: float = Field(0.99, gt=0, le=1)  # discount per decision, not per environment step (dppo: train.gamma)
 
+    @property
+    def first_update(self) -> int:
+        """Decisions per environment after which what acts has been trained for the first time."""
+        return self.decisions_per_update
+
     def resolved(self, denoising_steps: int, from_scratch: bool = False) -> "MethodConfig":
         """The same settings with every default that depends on K, or on whether the policy is random, filled in;
         this is what config.yaml records."""
@@ -150,17 +155,21 @@ class Method(ABC):
             else:
                 setattr(self, name, state[name])
 
-    def weights(self) -> dict[str, Tensor]:
-        """What exploit() needs, flat, for safetensors: the modules and the numbers, without optimisers or replay."""
-        flat: dict[str, Tensor] = {}
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the method's modules, and every tensor that is an attribute itself, by its dotted name."""
         for name, value in self._learned():
             if isinstance(value, nn.Module):
-                flat |= {f"{name}.{key}": tensor.detach().cpu() for key, tensor in value.state_dict().items()}
+                yield from ((f"{name}.{key}", tensor) for key, tensor in value.state_dict().items())
             elif isinstance(value, Tensor):
-                flat[name] = value.detach().cpu()
-            elif isinstance(value, bool | int | float):
+                yield name, value.detach()
+
+    def weights(self) -> dict[str, Tensor]:
+        """What exploit() needs, flat, for safetensors: the modules and the numbers, without optimisers or replay."""
+        flat = dict(self.tensors())
+        for name, value in self._learned():
+            if isinstance(value, bool | int | float):
                 flat[name] = torch.tensor(value, dtype=torch.float64)
-        return {key: tensor.clone().contiguous() for key, tensor in flat.items()}
+        return {key: tensor.cpu().clone().contiguous() for key, tensor in flat.items()}
 
     def load_weights(self, flat: dict[str, Tensor]) -> None:
         """Undo weights(). Raises KeyError or RuntimeError where they belong to another method or architecture."""

@@ -37,6 +37,10 @@ class PPOConfig(MethodConfig):
     time_limit: Literal["bootstrap", "terminal"] = "bootstrap"  # released dppo code in Gym: terminal
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products, exploring and updating
 
+    @property
+    def first_update(self) -> int:
+        return (self.critic_warmup + 1) * self.decisions_per_update
+
     def model_post_init(self, _context: object) -> None:
         decisions = self.num_envs * self.decisions_per_update
         if self.normalise_advantage and decisions < 2 * self.minibatches:

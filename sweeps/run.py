@@ -112,11 +112,9 @@ class Run:
             self.write_metrics()
 
     def write_metrics(self) -> None:
-        parameters = next(
-            (name for name, p in self.method.policy.named_parameters() if not torch.isfinite(p).all()), None
-        )
-        if parameters:
-            raise Diverged(f"parameter {parameters} is not finite at step {self.env_steps}")
+        bad = next((name for name, tensor in self.method.tensors() if not torch.isfinite(tensor).all()), None)
+        if bad:
+            raise Diverged(f"parameter {bad} is not finite at step {self.env_steps}")
         means = {name: value / self.pending_updates for name, value in self.pending.items()}
         seconds = {**self.collector.seconds, **self.seconds}
         total = sum(seconds.values())

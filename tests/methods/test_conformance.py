@@ -14,6 +14,19 @@ def test_built_in_methods(name, check):
     check(get_method(name))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("ncdpo", {}), ("dppo", {"critic_warmup": 2}), ("dsrl-sac", {"warmup": 21}), ("dsrl-na", {"warmup": 24})],
+)
+def test_the_first_update_comes_when_the_settings_say(name, settings):
+    method = conformance.build(get_method(name), settings)
+    base, decisions = conformance.exploit(method, conformance.observations()), 0
+    while torch.equal(conformance.exploit(method, conformance.observations()), base):
+        method.update(conformance.roll_out(method, decisions))
+        decisions += method.decisions_per_update
+    assert decisions == method.config.first_update
+
+
 class ForgetsItsScaler(GaussianPPO):
     """Keeps something that matters out of the saved state."""
 

@@ -30,6 +30,13 @@ def test_warm_up_is_the_base_policy():
     assert method.gradient_steps == method.config.critic_steps
 
 
+@pytest.mark.parametrize("settings", [{"warmup": 200, "replay_size": 799}, {"warmup": 1, "replay_size": 7}])
+def test_a_replay_that_never_starts_learning_is_refused(settings):
+    with pytest.raises(ValueError, match=r"replay_size .* never holds the"):
+        DSRLNA.Config(**settings)
+    DSRLNA.Config(**settings | {"replay_size": settings["replay_size"] + 1})
+
+
 def test_time_limit_switch():
     for mode, expected in (("bootstrap", "terminated"), ("terminal", "either")):
         method = build(DSRLSAC, {"time_limit": mode})

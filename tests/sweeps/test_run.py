@@ -18,9 +18,10 @@ from dpft.envs import DataError, get_task
 from dpft.methods import METHODS
 from dpft.sweeps.base import base_policy
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint
+from dpft.sweeps.collect import Diverged
 from dpft.sweeps.config import resolve
 from dpft.sweeps.records import Records
-from dpft.sweeps.run import make_method, train
+from dpft.sweeps.run import Run, make_method, train
 
 
 def test_no_steps_evaluate_the_base_and_train_nothing(tiny, tmp_path):
@@ -151,6 +152,24 @@ def test_divergence_is_a_result(tiny, tmp_path):
     assert done["status"] == "failed"
     assert "at step" in done["reason"] or "not finite" in done["reason"]
     assert read(tmp_path / "run/curve.csv")
+
+
+@pytest.mark.parametrize(
+    ("method", "learned"),
+    [("dsrl-na", "noise_critic"), ("dsrl-sac", "actor"), ("dsrl-sac", "log_temperature"), ("ncdpo", "critic")],
+)
+def test_every_learned_module_is_looked_at(tiny, tmp_path, method, learned):
+    """Not only the policy, which DSRL freezes."""
+    config = resolve(tiny(method=method))
+    task = get_task(config.task)
+    run = Run(config, tmp_path, task, base_policy(config, task))
+    run.restore(None)
+    run.pending_updates = 1
+    value = getattr(run.method, learned)
+    with torch.no_grad():
+        (value if isinstance(value, torch.Tensor) else list(value.parameters())[-1]).fill_(float("nan"))
+    with pytest.raises(Diverged, match=rf"{learned}.* is not finite at step 0"):
+        run.write_metrics()
 
 
 def test_finished_run_is_left_alone(tiny, tmp_path):
