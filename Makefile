@@ -9,7 +9,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup quickstart test test-slow test-slurm bench bench-compare figures lint
+.PHONY: help setup quickstart test test-slow test-slurm bench bench-compare figures docs lint lock
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,9 +47,20 @@ bench-compare: bench  ## the same, each time beside that of results/speed/bench.
 figures: $(SETUP)  ## draw every committed figure again from the records in results/
 	$(BIN)/dpft figures
 
+docs: $(SETUP)  ## the documentation site, build/docs/site; a broken link is an error
+	$(BIN)/python docs/pages.py build/docs
+	cd build/docs && $(CURDIR)/$(BIN)/zensical build --strict
+
 lint: $(SETUP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@mkdir -p .mypy_cache/tree  # mypy reads no package-dir
 	@ln -sfn $(CURDIR) .mypy_cache/tree/dpft
 	$(BIN)/mypy
+
+lock:  ## resolve pyproject.toml into constraints.txt, keeping the versions that fit (LOCK=--upgrade: the newest)
+	@test -x $(BIN)/uv || ($(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv)
+	$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+		--no-annotate --custom-compile-command "make lock" -o constraints.txt $(LOCK)
+	grep -vE '^(nvidia|cuda)-' constraints.txt > constraints.new  # torch's wheel pins those of its own build
+	mv constraints.new constraints.txt
