@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpft.arguments import Parser, place
+
 if TYPE_CHECKING:
     from dpft.analysis.load import Records
 
@@ -20,12 +22,17 @@ EXAMPLES = """examples:
 
 def figures(argv: list[str]) -> int:
     """Run `dpft figures` with these arguments; returns the exit code (2 where a sweep has nothing to draw)."""
-    parser = argparse.ArgumentParser(
-        "dpft figures", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="dpft figures",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", nargs="*", type=Path, help="sweep (runs/NAME, results/NAME) or run; default: results/*")
     parser.add_argument(
-        "--out", type=Path, help="draw all of them together, into this folder; default: PATH/figures each"
+        "path", nargs="*", type=place, help="sweep (runs/NAME, results/NAME) or run; default: results/*"
+    )
+    parser.add_argument(
+        "--out", type=place, help="draw all of them together, into this folder; default: PATH/figures each"
     )
     parser.add_argument("--ablate", metavar="FIELD", help="a config field, dotted or by its last part")
     parser.add_argument("--style", choices=("light", "dark"), default="light", help="of the background")

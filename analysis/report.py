@@ -17,6 +17,8 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from dpft.arguments import Parser, place
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -36,11 +38,14 @@ RECORDS = ("config.yaml", "curve.csv", "episodes.csv", "metrics.csv", "run.log",
 
 def report(argv: list[str]) -> int:
     """Run `dpft report` with these arguments; returns the exit code (2 where there is nothing to report)."""
-    parser = argparse.ArgumentParser(
-        "dpft report", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="dpft report",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sweep", type=Path, help="sweep (runs/NAME, results/NAME) or run")
-    parser.add_argument("--out", type=Path, help="an HTML file; default: SWEEP/report.html")
+    parser.add_argument("sweep", type=place, help="sweep (runs/NAME, results/NAME) or run")
+    parser.add_argument("--out", type=place, help="an HTML file; default: SWEEP/report.html")
     options = parser.parse_args(argv)
 
     from dpft.analysis.load import RecordError, load  # here, so that help and mistyped options answer at once

@@ -1,6 +1,5 @@
 """The tests that every method must pass, as functions: for the suite's own tests and for `dpft check-method`."""
 
-import argparse
 import copy
 import dataclasses
 import io
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpft.arguments import Parser
 from dpft.envs.task import DataError
 from dpft.methods import load_class, method_names
 from dpft.methods.interface import Decision, Method, Rollout, Spec
@@ -266,7 +266,7 @@ CHECKS: list[Callable[[type[Method]], None]] = [
 
 def main(argv: list[str]) -> int:
     """dpft check-method: one line a check, and in plain words what fails."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dpft check-method",
         description="Run the tests that every built-in method passes on a method of yours.",
         epilog="example: dpft check-method mypackage.mymethod:MyMethod; dpft check-method ncdpo",

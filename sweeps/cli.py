@@ -44,6 +44,11 @@ def usage() -> str:
     )
 
 
+def printable(text: str) -> str:
+    """What a user gave may be part of it: a line break or a terminal's command is shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; bad input is one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -60,11 +65,15 @@ def main(argv: list[str] | None = None) -> int:
         module, function = VERBS[verb][0].split(":")
         command: Callable[[list[str]], int] = getattr(import_module(module), function)
         return command(rest)
-    except DataError as error:
-        print(f"dpft {verb}: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         return 0
+    except DataError as error:
+        print(printable(f"dpft {verb}: {error}"), file=sys.stderr)
+        return 2
+    except OSError as error:  # of a disk or its permissions, where no verb foresaw it
+        where = f"{error.filename}: " if error.filename else ""
+        print(printable(f"dpft {verb}: {where}{error.strerror or error}"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"dpft {verb}: stopped", file=sys.stderr)
         return 130

@@ -1,33 +1,39 @@
 """The verbs that make things: demos, pretrain, train, eval, publish."""
 
-import argparse
 import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
 import tyro
-import yaml
 from pydantic import ValidationError
 
+from dpft.arguments import Parser, count, natural, place, writable_file, writable_folder
 from dpft.envs.cache import FULL, Claim, full_disk_is_said
 from dpft.envs.task import DataError
-from dpft.sweeps.config import RunConfig, config_model, explain, load_config
+from dpft.sweeps.config import RunConfig, config_model, explain, load_config, resolve
+from dpft.sweeps.folders import expect_run
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
+
+PUBLISHED = ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
 
 
 def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
     """RunConfig from the command line: --config FILE first, flags win; --method decides which settings there are."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--config", type=Path)
+    first = Parser(prog=f"dpft {verb}", add_help=False)
+    first.add_argument("--config", type=place)
     first.add_argument("--method")
     known, rest = first.parse_known_args(argv)
     base = load_config(known.config) if known.config else None
-    method = known.method or (base.method if base else RunConfig.model_fields["method"].default)
+    method = base.method if base else RunConfig.model_fields["method"].default
+    if known.method is not None:
+        method = known.method
     model = config_model(method)
     if base is None or base.method != method:
         default = model(**({} if base is None else base.model_dump(exclude={"method", "settings"})))
@@ -56,33 +62,34 @@ def one_line(ended: BaseException, box: str, model: type[RunConfig]) -> str:
     return re.sub(r"\s*─+\s*", "; ", words)
 
 
-def take(argv: list[str], *names: str) -> tuple[dict[str, str | None], list[str]]:
-    """Options of the verb itself, which are not fields of a run, and what is left."""
-    parser = argparse.ArgumentParser(add_help=False)
-    for name in names:
-        parser.add_argument(name)
-    known, rest = parser.parse_known_args(argv)
-    return vars(known), rest
-
-
 def train(argv: list[str]) -> int:
     example = (
         "dpft train --task hopper-medium --method ncdpo --denoising-steps 10 --seed 0 --env-steps 1e6 --out runs/first"
     )
-    options, rest = take([a for a in argv if a != "--allow-hardware-change"], "--out")
+    own = Parser(prog="dpft train", add_help=False)  # what is no field of a run
+    own.add_argument("--out", type=place)
+    own.add_argument("--allow-hardware-change", action="store_true")
+    options, rest = own.parse_known_args(argv)
     config = parse_run(
         rest, "train", f"{example}\n--out DIR: the run's folder (needed); --allow-hardware-change: continue elsewhere"
     )
-    if not options["out"]:
+    folder: Path | None = options.out
+    if folder is None:
         raise DataError("train needs --out DIR, the folder for the run's records")
-    folder = Path(options["out"])
+    resolve(config)  # what can be known to be wrong is said before there is a folder
+    fresh = not folder.exists()
+    writable_folder(folder)
     claim = Claim(folder / "run")
-    if not claim.take():  # before torch is imported: of two that begin together one is told at once
+    if not claim.take():
         print(f"{folder} is being made by another process; next: dpft status SWEEP")
         return CLAIMED
     try:
         with full_disk_is_said(folder):
-            return _train(config, folder, "--allow-hardware-change" in argv, claim)
+            return _train(config, folder, options.allow_hardware_change, claim)
+    except DataError:
+        if fresh and not (folder / "curve.csv").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         claim.release()
 
@@ -113,7 +120,8 @@ def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: 
     if done["status"] == "failed":
         print(f"failed: {done['reason']}; records in {folder}")
         return DIVERGED
-    print(f"{'already done' if finished_before else 'done'}: records in {folder}; next: dpft figures {folder}")
+    fate = "already done" if finished_before else "done"
+    print(f"{fate}: records in {folder}; next: dpft figures {shlex.quote(str(folder))}")
     return DONE
 
 
@@ -121,7 +129,6 @@ def pretrain(argv: list[str]) -> int:
     config = parse_run(argv, "pretrain", "dpft pretrain --task hopper-medium --denoising-steps 20")
     from dpft.envs import get_task
     from dpft.sweeps.base import cached_base
-    from dpft.sweeps.config import resolve
     from dpft.sweeps.process import use_cpu
 
     use_cpu(config.threads)
@@ -134,7 +141,7 @@ def pretrain(argv: list[str]) -> int:
 
 
 def demos(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dpft demos",
         description="Roll out the task's expert (once; kept in the cache as a Minari dataset), "
         "or check demonstrations of yours.",
@@ -145,62 +152,77 @@ def demos(argv: list[str]) -> int:
         "--source",
         help="expert:NAME, Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME (default: the task's own)",
     )
-    parser.add_argument(
-        "--steps", type=lambda text: int(float(text)), default=200_000, help="environment steps of an expert"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of an expert's roll-out")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--steps", type=count, default=200_000, help="environment steps of an expert")
+    parser.add_argument("--seed", type=natural, default=0, help="of an expert's roll-out")
+    parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)
     from dpft.envs import get_task
     from dpft.envs.demonstrations import load_demos
 
     task = get_task(options.task)
-    data = load_demos(options.source or task.demos, task, options.steps, options.seed, options.threads)
+    source = task.demos if options.source is None else options.source
+    data = load_demos(source, task, options.steps, options.seed, options.threads)
     mean = "unknown" if data.mean_return is None else f"{data.mean_return:.0f}"
     print(
         f"{data.source}: {len(data.lengths)} episodes, {len(data.obs)} steps, mean return {mean}, "
         f"sha256 {data.digest()[:16]}"
     )
-    print(f"next: dpft train --task {options.task} --demos.source {options.source or task.demos} --out runs/NAME")
+    words = ["dpft", "train", "--task", options.task, "--demos.source", source]
+    for name in ("steps", "seed"):
+        if getattr(options, name) != parser.get_default(name):
+            words += [f"--demos.{name}", str(getattr(options, name))]
+    print(f"next: {shlex.join(words)} --out runs/NAME")
     return 0
 
 
 def evaluate(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dpft eval",
         description="Evaluate a run's policy: complete episodes, the protocol of training, seeds of its own.",
         epilog="example: dpft eval runs/quickstart/runs/hopper-medium_ncdpo_K5_seed0 --episodes 200",
     )
-    parser.add_argument("run", type=Path, help="a run's folder, finished or under way")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--seed", type=int, help="of the first episode (default: that of training's evaluations)")
-    parser.add_argument("--out", type=Path, help="a csv file for the episodes (default: RUN/evaluation.csv)")
+    parser.add_argument("run", type=place, help="a run's folder, finished or under way")
+    parser.add_argument("--episodes", type=count, default=100)
+    parser.add_argument("--seed", type=natural, help="of the first episode (default: that of training's evaluations)")
+    parser.add_argument("--out", type=place, help="a csv file for the episodes (default: RUN/evaluation.csv)")
     options = parser.parse_args(argv)
     from dpft.sweeps.reload import evaluate_run
 
-    return evaluate_run(options.run, options.episodes, options.seed, options.out or options.run / "evaluation.csv")
+    expect_run(options.run)
+    out: Path = options.out or options.run / "evaluation.csv"
+    writable_file(out)
+    with full_disk_is_said(out.parent):
+        return evaluate_run(options.run, options.episodes, options.seed, out)
 
 
 def publish(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dpft publish",
         description="Copy a sweep's records (no checkpoints, weights or TensorBoard events) to results/NAME.",
         epilog="example: dpft publish runs/quickstart",
     )
-    parser.add_argument("sweep", type=Path)
-    parser.add_argument("--to", type=Path, help="default: results/NAME")
+    parser.add_argument("sweep", type=place)
+    parser.add_argument("--to", type=place, help="default: results/NAME")
     options = parser.parse_args(argv)
-    if not (options.sweep / "grid.yaml").exists():
-        raise DataError(f"{options.sweep} is no sweep: it has no grid.yaml")
-    target = options.to or Path("results") / options.sweep.name
-    for source in sorted((options.sweep / "runs").glob("*/done.json")):
-        run = target / "runs" / source.parent.name
-        run.mkdir(parents=True, exist_ok=True)
-        for name in ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json"):
-            if (source.parent / name).exists():
-                shutil.copyfile(source.parent / name, run / name)
-    target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(options.sweep / "grid.yaml", target / "grid.yaml")
-    name = yaml.safe_load((target / "grid.yaml").read_text()).get("name", options.sweep.name)
-    print(f"records of {name} in {target}; next: dpft figures {target}, and write {target / 'README.md'}")
+    sweep: Path = options.sweep
+    if not (sweep / "grid.yaml").exists():
+        raise DataError(f"{sweep} is no sweep: it has no grid.yaml")
+    ended = [marker.parent for marker in sorted((sweep / "runs").glob("*/done.json"))]
+    if not ended:
+        raise DataError(f"no run of {sweep} has ended yet; dpft status {shlex.quote(str(sweep))}")
+    files = [sweep / "grid.yaml", *(run / name for run in ended for name in PUBLISHED if (run / name).exists())]
+    target: Path = options.to or Path("results") / sweep.resolve().name
+    writable_folder(target)
+    # all are copied before the first takes its name
+    with full_disk_is_said(target), tempfile.TemporaryDirectory(dir=target, prefix=".") as temporary:
+        for file in files:
+            copy = Path(temporary) / file.relative_to(sweep)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        for file in files:
+            name = file.relative_to(sweep)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(temporary) / name, target / name)
+    print(f"records of {len(ended)} runs in {target}; next: dpft figures {shlex.quote(str(target))}, ", end="")
+    print(f"and write {target / 'README.md'}")
     return 0

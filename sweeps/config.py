@@ -1,11 +1,12 @@
 """The configuration of a run: pydantic models, the same for YAML files and for the command line."""
 
 import difflib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, field_validator
 from tyro.constructors import PrimitiveConstructorSpec
 
 from dpft.envs import DataError, get_task
@@ -73,6 +74,15 @@ class RunConfig(BaseModel):
     pretrain: PretrainConfig = PretrainConfig()
     demos: DemosConfig = DemosConfig()
     settings: MethodConfig  # the method's own
+
+    @field_validator("device")
+    @classmethod
+    def known_device(cls, device: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+            return device
+        name = device.lower().replace("gpu", "cuda")
+        near = [f": did you mean {near}?" for near in difflib.get_close_matches(name, ["cpu", "cuda", "auto"], 1)]
+        raise ValueError("".join([f"expected auto, cpu, cuda or cuda:N, got {device!r}", *near]))
 
     def spec(self) -> Spec:
         task = task_spec(self.task)
@@ -148,4 +158,6 @@ def resolve(config: RunConfig) -> RunConfig:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise DataError(f"device {device}: this torch sees no GPU; use --device cpu, or install a CUDA build (README)")
+    if int(device.partition(":")[2] or 0) >= max(1, torch.cuda.device_count()):
+        raise DataError(f"device {device}: this torch sees {torch.cuda.device_count()} of them, counted from 0")
     return complete(config).model_copy(update={"device": device})

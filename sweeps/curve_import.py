@@ -17,7 +17,6 @@ import io
 import json
 import math
 import os
-import re
 import shlex
 import tempfile
 from pathlib import Path
@@ -25,7 +24,9 @@ from typing import Any
 
 import yaml
 
+from dpft.arguments import Parser, count, natural, place, segment, writable_folder
 from dpft.envs import TASKS, DataError
+from dpft.envs.cache import full_disk_is_said
 from dpft.methods import METHODS
 from dpft.sweeps.records import CURVE
 
@@ -45,29 +46,28 @@ KNOWN = (*NEEDED, "wall_seconds", "seed")
 
 def main(argv: list[str]) -> int:
     """Run `dpft import-curve` with these arguments. Raises DataError, one line, before anything is written."""
-    parser = argparse.ArgumentParser(
-        "dpft import-curve",
+    parser = Parser(
+        prog="dpft import-curve",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE.csv")
-    parser.add_argument("--method", required=True, help="its name in figures and tables, such as dppo-authors")
-    parser.add_argument("--task", required=True, help="a task of ours that it was measured on, or a name of its own")
-    parser.add_argument("--out", type=Path, required=True, help="folder; what was imported before stays in it")
-    parser.add_argument("--seed", type=int, help="of a file without a seed column (default: 0)")
-    parser.add_argument("--denoising-steps", type=int, help="K, to be drawn among runs of that K (default: in all)")
-    parser.add_argument("--eval-episodes", type=int, required=True, help="complete episodes behind each return")
+    parser.add_argument("file", type=place, metavar="FILE.csv")
+    parser.add_argument(
+        "--method", type=segment, required=True, help="its name in figures and tables, such as dppo-authors"
+    )
+    parser.add_argument(
+        "--task", type=segment, required=True, help="a task of ours that it was measured on, or a name of its own"
+    )
+    parser.add_argument("--out", type=place, required=True, help="folder; what was imported before stays in it")
+    parser.add_argument("--seed", type=natural, help="of a file without a seed column (default: 0)")
+    parser.add_argument("--denoising-steps", type=count, help="K, to be drawn among runs of that K (default: in all)")
+    parser.add_argument("--eval-episodes", type=count, required=True, help="complete episodes behind each return")
     parser.add_argument("--from-scratch", action="store_true", help="its policy was not pre-trained")
     options = parser.parse_args(argv)
     if options.method in METHODS:
         method = options.method
         raise DataError(f"--method {method} is this suite's own: name theirs otherwise, such as {method}-authors")
-    for name in ("method", "task"):
-        if not re.fullmatch(r"[\w.=+-]+", getattr(options, name)):
-            raise DataError(
-                f"--{name} {getattr(options, name)!r}: expected letters, digits and . _ = + -, as in dppo-authors"
-            )
     text = read_text(options.file)
     curves, unused = read_curves(options.file, text, options.seed)
     folders = {
@@ -82,13 +82,19 @@ def main(argv: list[str]) -> int:
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "fine_tunes": None,
     }
-    for seed, rows in curves.items():
-        write_run(folders[seed], _config(options, seed) | {"provenance": facts}, rows)
+    runs: Path = options.out / "runs"
+    writable_folder(runs)
+    # all of them are written before the first takes its name
+    with full_disk_is_said(runs), tempfile.TemporaryDirectory(dir=runs, prefix=".") as temporary:
+        for seed, rows in curves.items():
+            write_run(Path(temporary) / folders[seed].name, _config(options, seed) | {"provenance": facts}, rows)
+        for folder in folders.values():
+            os.replace(Path(temporary) / folder.name, folder)
     if unused:
         print(f"columns left out: {', '.join(unused)}")
     rows_of = ", ".join(f"seed {seed}: {len(rows)} rows" for seed, rows in curves.items())
     print(f"{options.file}: {rows_of}; records in {options.out / 'runs'}")
-    print(f"next: dpft figures runs/MINE {options.out} --out compare")
+    print(f"next: dpft figures runs/MINE {shlex.quote(str(options.out))} --out compare")
     return 0
 
 
@@ -163,7 +169,7 @@ def _number(where: str, name: str, cell: str) -> float:
         number = float(cell)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or (whole and not (number.is_integer() and number >= 0)):
+    if not math.isfinite(number) or (whole and not (number.is_integer() and 0 <= number <= 2**53)):
         raise DataError(
             f"{where}: {name} is {cell!r}; expected a {'whole number from 0' if whole else 'finite number'}"
         )
@@ -171,7 +177,7 @@ def _number(where: str, name: str, cell: str) -> float:
 
 
 def write_run(folder: Path, config: dict[str, Any], rows: list[dict[str, float]]) -> None:
-    """A finished run's config.yaml, curve.csv and done.json, in a folder that is there as a whole or not at all."""
+    """A finished run's config.yaml, curve.csv and done.json in a new folder."""
     task = TASKS.get(config["task"])
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CURVE, restval="", lineterminator="\n")
@@ -189,11 +195,7 @@ def write_run(folder: Path, config: dict[str, Any], rows: list[dict[str, float]]
         )
     last = rows[-1]
     done = {"status": "done", "reason": None, "env_steps": int(last["env_steps"])}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        whole = Path(temporary) / folder.name
-        whole.mkdir()
-        (whole / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        (whole / "curve.csv").write_text(buffer.getvalue())
-        (whole / "done.json").write_text(json.dumps(done, indent=1) + "\n")
-        os.replace(whole, folder)
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / "curve.csv").write_text(buffer.getvalue())
+    (folder / "done.json").write_text(json.dumps(done, indent=1) + "\n")

@@ -1,13 +1,13 @@
 """Training the experts whose episodes are the demonstrations: this suite's own Gaussian PPO, before any data exist."""
 
-import argparse
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from dpft.arguments import Parser, count, finite, natural, not_negative, place, positive, writable_file
 from dpft.envs import DataError, TaskSpec, get_task, make_vec
 from dpft.envs.experts import Expert, rollout_expert, save_expert
 from dpft.methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
@@ -44,7 +44,7 @@ class RunningScale:
 
 
 JUDGE_EVERY = 2  # updates of 2,048 steps between two candidates: the rise through "medium" is steep
-WORTH_JUDGING = 0.5  # of the target, while exploring: judging costs more than an update
+WORTH_JUDGING = 0.5  # of the target below it, while exploring: judging costs more than an update
 TOLERANCE = 0.1  # relative distance from the target that ends training
 SETTINGS = GaussianPPOConfig(
     num_envs=8,
@@ -91,7 +91,7 @@ def train_expert(
         raw = rollout.obs.flatten(0, 1).numpy() * scale.std + scale.mean
         scale.update(raw)
         observed = collector.take_training_return() or observed  # none where no episode ended
-        if observed < WORTH_JUDGING * target or method.updates % JUDGE_EVERY:
+        if observed < target - WORTH_JUDGING * abs(target) or method.updates % JUDGE_EVERY:
             continue
         expert = freeze(method, scale, noise)
         returns = mean_return(expert, task, seed, threads)
@@ -107,7 +107,7 @@ def train_expert(
                 env_steps=str(collector.env_steps), mean_return=f"{returns:.1f}", noiseless_return=f"{noiseless:.1f}"
             )
             yield expert
-        if nearest <= TOLERANCE * target:
+        if nearest <= TOLERANCE * abs(target):
             return
 
 
@@ -117,31 +117,36 @@ def mean_return(expert: Expert, task: TaskSpec, seed: int, threads: int) -> floa
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dpft train-expert",
         description="Train a Gaussian policy from scratch until it reaches a return, and store it as an expert.",
         epilog="example: dpft train-expert hopper-medium --target 1400 --out envs/experts/hopper-medium.safetensors",
     )
     parser.add_argument("task")
-    parser.add_argument("--target", type=float, required=True, help="mean return of the demonstrations to stop at")
-    parser.add_argument("--noise", type=float, default=0.1, help="their deviation around the mean, in action units")
-    parser.add_argument("--learning-rate", type=float, default=3e-4, help="lower ones climb less steeply")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-steps", type=lambda x: int(float(x)), default=3_000_000, help="environment steps")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--target", type=finite, required=True, help="mean return of the demonstrations to stop at")
     parser.add_argument(
-        "--out", type=Path, required=True, help="a .safetensors file; holds the best so far at any time"
+        "--noise", type=not_negative, default=0.1, help="their deviation around the mean, in action units"
+    )
+    parser.add_argument("--learning-rate", type=positive, default=3e-4, help="lower ones climb less steeply")
+    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--max-steps", type=count, default=3_000_000, help="environment steps")
+    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument(
+        "--out", type=place, required=True, help="a .safetensors file; holds the best so far at any time"
     )
     o = parser.parse_args(argv)
-    use_cpu(o.threads)
     task = get_task(o.task)
+    if o.out.suffix != ".safetensors":
+        raise DataError(f"--out {o.out}: expected a name that ends in .safetensors")
+    writable_file(o.out)
+    use_cpu(o.threads)
     expert = None
     for expert in train_expert(task, o.target, o.noise, o.learning_rate, o.seed, o.max_steps, o.threads):
         expert.metadata.update(
             task=task.name,
             env_id=task.env_id,
             activation="tanh",
-            command=" ".join(["dpft train-expert", *argv]),
+            command=shlex.join(["dpft", "train-expert", *argv]),
             versions=", ".join(f"{k} {v}" for k, v in versions().items()),
         )
         save_expert(o.out, expert)
@@ -150,5 +155,5 @@ def main(argv: list[str]) -> int:
             f"no expert came near a return of {o.target:g} within {o.max_steps:,} steps: try more --max-steps"
         )
     print(f"expert of mean return {expert.metadata['mean_return']} in {o.out}")
-    print(f"next: dpft demos {task.name} --source expert:{o.out}")
+    print(f"next: dpft demos {shlex.quote(task.name)} --source {shlex.quote(f'expert:{o.out}')}")
     return 0

@@ -14,6 +14,7 @@ from dpft.sweeps.base import base_policy
 from dpft.sweeps.checkpoint import load_checkpoint
 from dpft.sweeps.config import RunConfig, load_config
 from dpft.sweeps.evaluate import Episode, Evaluator
+from dpft.sweeps.folders import expect_run
 from dpft.sweeps.process import use_cpu
 from dpft.sweeps.records import EPISODES, write_atomically
 from dpft.sweeps.run import EVALUATION, make_method, stream
@@ -24,8 +25,7 @@ def reload_run(folder: Path) -> tuple[RunConfig, Method, Evaluator, int | None]:
 
     Raises DataError where there is no run, or nothing to load yet.
     """
-    if not (folder / "config.yaml").exists():
-        raise DataError(f"{folder} is no run: it has no config.yaml")
+    expect_run(folder)
     config = load_config(folder / "config.yaml")
     use_cpu(config.threads)
     task = get_task(config.task)

@@ -1,6 +1,5 @@
 """How a sweep stands, from its files and the scheduler's word; from any shell, also while it runs."""
 
-import argparse
 import os
 import sys
 import time
@@ -8,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpft.arguments import Parser, place
 from dpft.envs.cache import Claim
 from dpft.envs.task import DataError
 from dpft.sweeps.launch import ENGINES, Sweep, engine_class
@@ -134,13 +134,13 @@ def following(folder: Path, code: int) -> str:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dpft status",
         description="How a sweep stands. Exit code 0: all done; 1: ended, some failed; 3: under way; "
         "4: runs are lost or missing, dpft resume makes them.",
         epilog="example: dpft status runs/quickstart --watch",
     )
-    parser.add_argument("sweep", type=Path)
+    parser.add_argument("sweep", type=place)
     parser.add_argument("--watch", action="store_true", help="show it until nothing is under way")
     parser.add_argument("--all", action="store_true", help="list every run that is not done, not the first 20")
     options = parser.parse_args(argv)

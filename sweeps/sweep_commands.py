@@ -2,10 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
+from dpft.arguments import Parser, place, writable_folder
 from dpft.envs.cache import full_disk_is_said
 from dpft.envs.task import DataError
 from dpft.sweeps.launch import ENGINES, Engine, Sweep, engine_class
@@ -13,17 +14,10 @@ from dpft.sweeps.status import exit_code, following, listing, states, summary
 from dpft.sweeps.yaml_file import read_yaml
 
 
-class Flags(argparse.ArgumentParser):
-    """A wrong flag is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise DataError(f"{message}; see {self.prog} --help")
-
-
 def engine_flags(parser: argparse.ArgumentParser) -> None:
     """--engine, --site and every option of every engine."""
     parser.add_argument("--engine", choices=ENGINES, help="where runs are executed (default: local)")
-    parser.add_argument("--site", type=Path, help="a YAML file of the engine's options, such as slurm's; flags win")
+    parser.add_argument("--site", type=place, help="a YAML file of the engine's options, such as slurm's; flags win")
     fields: dict[str, tuple[str, list[str]]] = {}
     for engine in ENGINES:
         for name, field in engine_class(engine).Options.model_fields.items():
@@ -77,14 +71,14 @@ def launch(sweep: Sweep, engine: Engine, resumes: int = 0) -> int:
 
 
 def sweep(argv: list[str]) -> int:
-    parser = Flags(
+    parser = Parser(
         prog="dpft sweep",
         description="Run a grid: a YAML file of run fields whose lists are axes; `overrides` changes fields of one "
         "method. The same command again does only what is missing; a grid with more runs adds them.",
         epilog="example: dpft sweep quickstart --workers 2",
     )
     parser.add_argument("grid", help="a YAML file, or a name of `dpft grids`")
-    parser.add_argument("--out", type=Path, help="the sweep's folder (default: runs/NAME)")
+    parser.add_argument("--out", type=place, help="the sweep's folder (default: runs/NAME)")
     parser.add_argument("--dry-run", action="store_true", help="say what it would take and stop")
     engine_flags(parser)
     options = parser.parse_args(argv)
@@ -99,19 +93,20 @@ def sweep(argv: list[str]) -> int:
         print(estimate(grid, folder))
         print(f"nothing was started; next: dpft sweep {options.grid} --out {folder}")
         return 0
+    writable_folder(folder)
     with full_disk_is_said(folder):
         found = Sweep.freeze(grid, folder)
     return launch(found, make_engine(found, options.engine, given))
 
 
 def resume(argv: list[str]) -> int:
-    parser = Flags(
+    parser = Parser(
         prog="dpft resume",
         description="Make the runs of a sweep that are missing, lost or crashed, on the engine and with the options "
         "of the last time unless told otherwise.",
         epilog="example: dpft resume runs/quickstart --workers 2",
     )
-    parser.add_argument("sweep", type=Path)
+    parser.add_argument("sweep", type=place)
     engine_flags(parser)
     options = parser.parse_args(argv)
     found = Sweep.open(options.sweep)
@@ -119,13 +114,13 @@ def resume(argv: list[str]) -> int:
 
 
 def cancel(argv: list[str]) -> int:
-    parser = Flags(
+    parser = Parser(
         prog="dpft cancel",
         description="Stop a sweep: its jobs in the queue, its launchers on this machine, its runs, which write their "
         "checkpoints. dpft resume continues it.",
         epilog="example: dpft cancel runs/quickstart",
     )
-    parser.add_argument("sweep", type=Path)
+    parser.add_argument("sweep", type=place)
     options = parser.parse_args(argv)
     found = Sweep.open(options.sweep)
     stopped = 0

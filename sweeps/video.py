@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dpft.arguments import Parser, natural, place
 from dpft.envs.cache import replacing
 from dpft.envs.task import DataError, first_line
-from dpft.sweeps.sweep_commands import Flags
 
 if TYPE_CHECKING:
     from dpft.envs.task import TaskSpec
@@ -39,16 +39,18 @@ class Frame(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Run `dpft video` with these arguments. Raises DataError for what cannot be played, drawn or written."""
-    parser = Flags(
+    parser = Parser(
         prog="dpft video",
         description="Film one evaluation episode of a run, the policy before fine-tuning and the newest one side by "
         "side from the same initial state, with step and return: the episode of `dpft eval RUN --episodes 1`, in real "
         "time. Needs PyAV (pip install 'dpft[video]'), and no display.",
         epilog="example: dpft video runs/quickstart/runs/hopper-medium_ncdpo_K5_seed0 --seed 7",
     )
-    parser.add_argument("run", type=Path, help="a run's folder, finished or under way, with its weights")
-    parser.add_argument("--seed", type=int, help="of the initial state (default: the first of training's evaluations)")
-    parser.add_argument("--out", type=Path, help="an .mp4 file (default: RUN/video.mp4)")
+    parser.add_argument("run", type=place, help="a run's folder, finished or under way, with its weights")
+    parser.add_argument(
+        "--seed", type=natural, help="of the initial state (default: the first of training's evaluations)"
+    )
+    parser.add_argument("--out", type=place, help="an .mp4 file (default: RUN/video.mp4)")
     options = parser.parse_args(argv)
     run: Path = options.run
     check(run, options.out)

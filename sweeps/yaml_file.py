@@ -34,5 +34,7 @@ def read_yaml(path: Path) -> Any:
     """The contents of a file. Raises DataError where it cannot be read, with the line."""
     try:
         return parse_yaml(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from None

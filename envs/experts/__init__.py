@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dpft.envs import make_vec
-from dpft.envs.cache import build_once, cache_dir
+from dpft.envs.cache import build_once, cache_dir, replacing
 from dpft.envs.demonstrations import Demonstrations
 from dpft.envs.readers import read_minari
 from dpft.envs.task import DataError, TaskSpec
@@ -70,11 +70,9 @@ def save_expert(path: Path, expert: Expert) -> None:
     tensors = {"std": expert.std, "obs_mean": expert.obs_mean, "obs_std": expert.obs_std}
     for i, (weight, bias) in enumerate(expert.weights):
         tensors |= {f"layers.{i}.weight": weight, f"layers.{i}.bias": bias}
-    temporary = path.with_name(f".{path.name}")
-    save_file(
-        {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}, temporary, expert.metadata
-    )
-    temporary.replace(path)
+    arrays = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, expert.metadata)
 
 
 def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, threads: int = 1) -> list[dict[str, Array]]:

@@ -79,7 +79,45 @@ def test_quick_commands_import_nothing_large(arguments):
         (["train", "--out", "{tmp}/x", "--task", "Pendulum-v1"], "has no demonstrations of its own: name some with"),
         (["train", "--out", "{tmp}/x", "--base", "{tmp}/no.safetensors"], "no.safetensors"),
         (["train", "--out", "{tmp}/x", "--config", "{tmp}/no.yaml"], "cannot read"),
+        (["train", "--out", "{tmp}/x", "--config", "{tmp}/no.yaml"], "/no.yaml: No such file or directory\n"),
+        (["train", "--out", "{tmp}/x", "--method"], "--method: expected one argument"),
+        (["train", "--out", "", "--seed", "1"], "--out: expected a path, got ''"),
+        (["train", "--out", "{tmp}/a-file"], "a-file (it is a file): choose another --out"),
+        (["train", "--out", "{tmp}/a-file/x"], "a-file/x (Not a directory): choose another --out"),
+        (["train", "--out", "/proc/x"], "cannot write into /proc/x"),
+        (
+            ["train", "--out", "{tmp}/a-file", "--device", "gpu"],
+            "expected auto, cpu, cuda or cuda:N, got 'gpu': ",
+        ),
+        (["train", "--out", "{tmp}/x", "--device", "gpu"], "did you mean cuda?"),
+        (["train", "--out", "{tmp}/x", "--device", "CPU"], "did you mean cpu?"),
+        (["train", "--out", "{tmp}/x", "--device", "cuda:9"], "device cuda:9: this torch sees "),
+        (["sweep", "quickstart", "--out", "{tmp}/a-file/x"], "a-file/x (Not a directory)"),
         (["eval", "{tmp}"], "is no run: it has no config.yaml"),
+        (["eval", "{tmp}/nowhere"], "nowhere is not there: expected the folder of a run"),
+        (["eval", "{tmp}/a-file"], "a-file is a file: expected the folder of a run"),
+        (["eval", "{tmp}/sweep"], "sweep is no run but holds 5: name one of {tmp}/sweep/runs/0, {tmp}/sweep/runs/1, "),
+        (["eval", "{tmp}/sweep/runs"], "is no run but holds 5"),
+        (["eval", "{tmp}/sweep/runs/0", "--out", "{tmp}"], "it is a folder; expected the name of a file"),
+        (["eval", "{tmp}/sweep/runs/0", "--out", "{tmp}/a-file/x.csv"], "cannot write into {tmp}/a-file"),
+        (["eval", "{tmp}", "--episodes", "0"], "--episodes: input should be greater than or equal to 1, got '0'"),
+        (["eval", "{tmp}", "--episodes", "1.5"], "--episodes: input should be a valid integer"),
+        (["eval", "{tmp}", "--seed", "-1"], "--seed: input should be greater than or equal to 0, got '-1'"),
+        (["eval", "{tmp}", "--ep", "3"], "unrecognized arguments: --ep 3"),
+        (["eval", "a\nb\x1b[31m"], "a\\nb\\x1b[31m is not there"),
+        (["video", "{tmp}/sweep"], "sweep is no run but holds 5"),
+        (["publish", "{tmp}/sweep"], "no run of {tmp}/sweep has ended yet"),
+        (["demos", "hopper-medium", "--steps", "inf"], "--steps: input should be a valid integer"),
+        (["demos", "hopper-medium", "--steps", "1k"], "got '1k'"),
+        (["demos", "hopper-medium", "--steps", "-5"], "--steps: input should be greater than or equal to 1"),
+        (["demos", "hopper-medium", "--seed", "-1"], "--seed: input should be greater than or equal to 0"),
+        (["train-expert", "hopper-medium", "--target", "nan", "--out", "{tmp}/x.safetensors"], "a finite number"),
+        (["train-expert", "hopper-medium", "--target", "1", "--out", "{tmp}/x"], "a name that ends in .safetensors"),
+        (
+            ["train-expert", "hopper-medium", "--target", "1", "--out", "{tmp}/a-file/x.safetensors"],
+            "cannot write into {tmp}/a-file",
+        ),
+        (["import-curve", "{tmp}/c.csv"], "the following arguments are required"),
         (["publish", "{tmp}"], "is no sweep: it has no grid.yaml"),
         (["demos", "hoper-medium"], "did you mean hopper-medium?"),
         (["demos", "hopper-medium", "--source", "{tmp}/no.hdf5"], "no.hdf5"),
@@ -88,11 +126,17 @@ def test_quick_commands_import_nothing_large(arguments):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_line_and_code_2(arguments, words, tmp_path, capsys):
+    (tmp_path / "a-file").touch()
+    for name in range(5):
+        (tmp_path / f"sweep/runs/{name}").mkdir(parents=True)
+        (tmp_path / f"sweep/runs/{name}/config.yaml").touch()
+    (tmp_path / "sweep/grid.yaml").touch()
     assert call(*(argument.format(tmp=tmp_path) for argument in arguments)) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"dpft {arguments[0]}: ")
-    assert words in captured.err
+    assert words.format(tmp=tmp_path) in captured.err
     assert captured.err.count("\n") == 1
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,18 @@ def test_what_is_asked_wrongly_is_one_line(theirs, tmp_path, capsys):
         ([str(binary), *GIVEN, *out], "no text; expected CSV in UTF-8"),
         ([str(seeds), *GIVEN, *out, "--seed", "1"], "has a column seed: leave --seed out"),
         ([str(theirs), *GIVEN, *out, "--method", "dppo"], "name theirs otherwise, such as dppo-authors"),
-        ([str(theirs), *GIVEN, *out, "--task", "../up"], "--task '../up': expected letters"),
+        (
+            [str(theirs), *GIVEN, *out, "--task", "../up"],
+            "the first a letter or digit, got '../up'",
+        ),
+        ([str(theirs), *GIVEN, *out, "--task", ".hidden"], "got '.hidden'"),
+        ([str(theirs), *GIVEN, *out, "--task", "t" * 101], "at most 100 letters"),
+        ([str(theirs), *GIVEN, *out, "--method", "=1+1"], "got '=1+1'"),
+        ([str(theirs), *GIVEN, *out, "--method", "a\nb"], "got 'a\\nb'"),
+        ([str(theirs), *GIVEN, *out, "--eval-episodes", "-5"], "--eval-episodes: input should be greater than"),
+        ([str(theirs), *GIVEN, *out, "--seed", "-1"], "--seed: input should be greater than or equal to 0"),
+        ([str(theirs), *GIVEN, *out, "--denoising-steps", "-3"], "--denoising-steps: input should be greater than"),
+        ([str(theirs), *GIVEN, "--out", str(theirs)], "theirs.csv/runs (Not a directory): choose another --out"),
     ):
         assert dpft(["import-curve", *arguments]) == 2
         (line,) = capsys.readouterr().err.splitlines()
