@@ -21,6 +21,7 @@ VERBS = {
     "cancel": ("dpft.sweeps.sweep_commands:cancel", "stop a sweep"),
     "publish": ("dpft.sweeps.commands:publish", "copy a sweep's records to results/"),
     "figures": ("dpft.analysis.cli:figures", "draw a sweep's figures and tables"),
+    "compare": ("dpft.analysis.compare:compare", "is B worse than A, on matched seeds?"),
     "report": ("dpft.analysis.report:report", "one HTML page about a sweep"),
     "import-curve": ("dpft.sweeps.curve_import:main", "a curve of another codebase, beside ours"),
     "video": ("dpft.sweeps.video:main", "film an episode, before and after fine-tuning"),
