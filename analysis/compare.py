@@ -11,8 +11,8 @@ from scipy import stats
 from dpft.analysis.load import RecordError, Records, flat, load
 from dpft.analysis.statistics import interval, per_run
 
-DESCRIPTION = """Compare two runs, sweeps or settings on matched seeds: for each task and method the difference B - A with
-its 95 % interval, in a line of words. Exit code 0; 1 where B is worse beyond the tolerance; 2 for nothing to compare."""
+DESCRIPTION = """Compare two runs, sweeps or settings on matched seeds: for each task and method the difference B - A
+with its 95 % interval, in words. Exit code 0; 1 where B is worse beyond the tolerance; 2 for no comparison."""
 EXAMPLES = """examples:
   dpft compare results/hopper runs/hopper                              has anything become worse?
   dpft compare runs/mine runs/mine --a method=dppo --b method=ncdpo     two methods of one sweep
