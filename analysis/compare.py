@@ -42,16 +42,16 @@ def compare(argv: list[str]) -> int:
     try:
         if not 0 <= args.tolerance < math.inf:
             raise RecordError(f"--tolerance {args.tolerance}: expected a number of per cent from 0")
-        tables = [scores(path, where) for path, where in ((args.a, args.where_a), (args.b, args.where_b))]
+        tables = scores(args.a, args.where_a), scores(args.b, args.where_b)
         pairs = matched(*tables, str(args.a), str(args.b))
     except RecordError as error:
         print(f"dpft compare: {error}", file=sys.stderr)
         return 2
     worse = False
-    for names, own in pairs.groupby(["task", *SAME], sort=True):
+    for (task, method, variant), own in pairs.groupby(["task", *SAME], sort=True):
         text, fell = verdict(own, args.by, args.tolerance)
         worse |= fell
-        print(f"{' '.join(filter(None, names))}: {text}")
+        print(f"{' '.join(filter(None, (task, method, variant)))}: {text}")
     print(f"matched by task, denoising steps and seed; curves: dpft figures {args.a} {args.b} --out compare")
     return int(worse)
 
