@@ -48,10 +48,10 @@ def compare(argv: list[str]) -> int:
         print(f"dpft compare: {error}", file=sys.stderr)
         return 2
     worse = False
-    for (task, method, variant), own in pairs.groupby(["task", *SAME], sort=True):
+    for names, own in pairs.groupby(["task", *SAME], sort=True):
         text, fell = verdict(own, args.by, args.tolerance)
         worse |= fell
-        print(f"{' '.join(filter(None, (task, method, variant)))}: {text}")
+        print(f"{' '.join(str(name) for name in names if name)}: {text}")
     print(f"matched by task, denoising steps and seed; curves: dpft figures {args.a} {args.b} --out compare")
     return int(worse)
 
