@@ -1,9 +1,9 @@
 """Files that are expensive to make are made once and whole, even when several processes want them together."""
 
-import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -14,43 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dpft.envs.task import DataError
-
-STALE = 60.0  # seconds without a sign of life after which a claim of another machine is taken over
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# seconds without a sign of life after which a claim of another machine is taken over
+STALE = float(os.environ.get("DPFT_STALE_SECONDS", 60.0))
 
 
 def cache_dir() -> Path:
     """$DPFT_CACHE, or ~/.cache/dpft."""
     return Path(os.environ.get("DPFT_CACHE") or Path.home() / ".cache" / "dpft")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside path: flushed and renamed to it at the end of the block, removed where that fails."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def full_disk_is_said(folder: Path) -> Iterator[None]:
-    """DataError, one line, for a disk or quota that is full while writing to the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise DataError(
-            f"cannot write to {folder} ({error.strerror}): free some space and give the same command again, "
-            "nothing is half-written"
-        ) from None
 
 
 def machine() -> str | None:
@@ -74,30 +44,30 @@ def birth(pid: int) -> str | None:
 class Claim:
     """Ownership of a path by an exclusively created file with a heartbeat; works on network disks, unlike locks.
 
-    An owner on this machine is dead when its process is; one elsewhere, after a minute without a heartbeat.
+    An owner on this machine is dead when its process is; one elsewhere, after a minute without a heartbeat. Whose it
+    is, its content alone says.
     """
 
     def __init__(self, path: Path) -> None:
         self.file = path.with_name(path.name + ".claim")
         self._stop = threading.Event()
         self._text = ""
-        self._beaten = 0.0
 
     def take(self) -> bool:
         """Try to own the path; a dead owner's claim is taken over. Others may try at the same time: one succeeds."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             try:
-                descriptor = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                descriptor = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
                 self._bury()
                 continue
             process = {"machine": machine(), "pid": os.getpid(), "birth": birth(os.getpid())}
-            self._text = json.dumps(process | {"host": socket.gethostname(), "time": time.time_ns()})
-            with os.fdopen(descriptor, "w") as file:
-                file.write(self._text)
-            self._beaten = time.monotonic()
-            threading.Thread(target=self._beat, daemon=True).start()
+            about = {"host": socket.gethostname(), "time": time.time_ns(), "token": secrets.token_hex(16)}
+            self._text = json.dumps(process | about)
+            os.write(descriptor, self._text.encode())
+            self._stop = threading.Event()
+            threading.Thread(target=self._beat, args=(descriptor, self._stop), daemon=True).start()
             return True
         return False
 
@@ -113,11 +83,11 @@ class Claim:
 
     def held(self) -> bool:
         """Whether it is still ours: a process that slept for long may have been thought dead."""
-        return time.monotonic() - self._beaten < STALE / 2 or self._read() == self._text
+        return bool(self._text) and self._read() == self._text
 
     def release(self) -> None:
         self._stop.set()
-        if self._read() == self._text:
+        if self.held():
             self.file.unlink(missing_ok=True)
             for tombstone in self.file.parent.glob(f"{self.file.name}.*.dead"):
                 tombstone.unlink(missing_ok=True)
@@ -151,13 +121,13 @@ class Claim:
         except FileNotFoundError:
             return False
 
-    def _beat(self) -> None:
-        while not self._stop.wait(STALE / 6):
-            try:
-                os.utime(self.file)
-            except FileNotFoundError:
-                return
-            self._beaten = time.monotonic()
+    def _beat(self, descriptor: int, stop: threading.Event) -> None:
+        while not stop.wait(STALE / 6):
+            with suppress(OSError):  # of a disk that does not answer just now
+                if not self.held():
+                    break
+                os.utime(descriptor)  # the file that we made: an heir's has another
+        os.close(descriptor)
 
     def _bury(self) -> None:
         """Remove a dead owner's claim; of several heirs only the one that makes its tombstone does."""

@@ -1,7 +1,8 @@
 """Checkpoints of a run under way: two generations, each complete or not there at all."""
 
+import hashlib
+import io
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpft.envs.cache import replacing
+from dpft.envs.task import first_line
+from dpft.sweeps.owner import Owner
 
 NAMES = ("latest.pt", "previous.pt")
+DIGEST = 32  # bytes of SHA-256 at a file's end
 
 
 def convert(tree: Any, kind: type, to: Callable[[Any], Any]) -> Any:
@@ -25,18 +28,20 @@ def convert(tree: Any, kind: type, to: Callable[[Any], Any]) -> Any:
     return tree
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write the state; the checkpoint before it is kept, should this one turn out to be damaged."""
+def save_checkpoint(folder: Path, state: dict[str, Any], owner: Owner) -> None:
+    """Write the state and its SHA-256; the checkpoint before it is kept, should this one turn out to be damaged."""
+    owner.check()
     folder.mkdir(exist_ok=True)
     latest, previous = (folder / name for name in NAMES)
-    with replacing(latest) as temporary:
-        try:
-            with temporary.open("wb") as file:
-                # weights_only loading knows tensors, not numpy arrays
-                torch.save(convert(state, np.ndarray, torch.from_numpy), file)
-        except RuntimeError as error:  # torch's words for a full disk
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+    content = io.BytesIO()
+    # weights_only loading knows tensors, not numpy arrays
+    torch.save(convert(state, np.ndarray, torch.from_numpy), content)
+    with owner.replacing(latest) as temporary:
+        with temporary.open("wb") as file:
+            file.write(content.getbuffer())
+            file.write(hashlib.sha256(content.getbuffer()).digest())
         if latest.exists():
+            owner.check()
             os.replace(latest, previous)
 
 
@@ -45,15 +50,14 @@ def load_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
     for name in NAMES:
         path = folder / name
         try:
-            with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
-                damaged = archive.testzip()
-            if damaged:
-                raise ValueError(f"{damaged} in it is damaged")
-            return torch.load(path, map_location=device, weights_only=True)
+            content = memoryview(path.read_bytes())
+            if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
+                raise ValueError("it is damaged")
+            return torch.load(io.BytesIO(content[:-DIGEST]), map_location=device, weights_only=True)
         except FileNotFoundError:
             continue
-        except Exception as error:  # a torn file raises many kinds
-            print(f"checkpoint {path} cannot be read ({str(error).splitlines()[0]}): trying the one before", flush=True)
+        except Exception as error:  # whole, but of another torch: many kinds
+            print(f"checkpoint {path} cannot be read ({first_line(error)}): trying the one before", flush=True)
     return None
 
 

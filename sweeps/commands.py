@@ -15,7 +15,8 @@ import tyro
 from pydantic import ValidationError
 
 from dpft.arguments import Parser, count, natural, place, writable_file, writable_folder
-from dpft.envs.cache import FULL, Claim, full_disk_is_said
+from dpft.envs.cache import Claim
+from dpft.envs.files import FULL, full_disk_is_said
 from dpft.envs.task import DataError
 from dpft.sweeps.config import RunConfig, config_model, explain, load_config, resolve
 from dpft.sweeps.folders import expect_run
@@ -95,8 +96,9 @@ def train(argv: list[str]) -> int:
 
 
 def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: Claim) -> int:
+    from dpft.sweeps.owner import TakenOver
     from dpft.sweeps.records import read_done, write_atomically
-    from dpft.sweeps.run import Stopped, TakenOver
+    from dpft.sweeps.run import Stopped
     from dpft.sweeps.run import train as run
 
     finished_before = read_done(folder) is not None
@@ -106,9 +108,10 @@ def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: 
         print(f"stopped; the same command continues from the checkpoint in {folder}")
         return STOPPED
     except TakenOver:
-        print(f"{folder} was taken over by another process, as this one showed no sign of life for a minute")
-        return CLAIMED
+        return taken_over(folder)
     except Exception as error:
+        if not claim.held():  # whatever fails then
+            return taken_over(folder)
         if isinstance(error, DataError) or getattr(error, "errno", None) in FULL:
             raise
         write_atomically(folder / "error.txt", traceback.format_exc())
@@ -123,6 +126,11 @@ def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: 
     fate = "already done" if finished_before else "done"
     print(f"{fate}: records in {folder}; next: dpft figures {shlex.quote(str(folder))}")
     return DONE
+
+
+def taken_over(folder: Path) -> int:
+    print(f"{folder} was taken over by another process, as this one showed no sign of life for a minute")
+    return CLAIMED
 
 
 def pretrain(argv: list[str]) -> int:

@@ -26,7 +26,7 @@ import yaml
 
 from dpft.arguments import Parser, count, natural, place, segment, writable_folder
 from dpft.envs import TASKS, DataError
-from dpft.envs.cache import full_disk_is_said
+from dpft.envs.files import full_disk_is_said
 from dpft.methods import METHODS
 from dpft.sweeps.records import CURVE
 

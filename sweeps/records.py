@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import hashlib
 import io
 import json
 import math
@@ -10,13 +11,15 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dpft.envs.cache import replacing
+from dpft.envs.files import replacing
 from dpft.envs.task import DataError
+from dpft.sweeps.owner import Owner
 
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
 GROWING = ("curve.csv", "episodes.csv", "metrics.csv")
@@ -85,41 +88,73 @@ def provenance(device: str, **facts: Any) -> dict[str, Any]:
     }
 
 
-class Records:
-    """The growing files of a run. Their lengths are part of a checkpoint; what was written after it is cut off."""
+class GrowingFile:
+    """A file that is appended to, and the digest of what was: only its owner's rows are in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self.path, self.owner = path, owner
+        self.file: FileIO | None = None  # stays open: see sweeps/owner.py
+        self.size, self.digest = 0, hashlib.sha256()
+
+    def append(self, text: bytes) -> None:
+        if self.file is None:
+            with self.owner.replacing(self.path) as temporary:
+                self.file = temporary.open("wb", buffering=0)
+                self._write(text)
+        else:
+            self.owner.check()
+            self._write(text)
+        self.size += len(text)
+        self.digest.update(text)
+
+    def _write(self, text: bytes) -> None:
+        rest = memoryview(text)
+        while rest:
+            rest = rest[self.file.write(rest) :]  # type: ignore[union-attr]
+
+    def state(self) -> list[Any]:
+        """Size and digest of what is on the disk when this returns."""
+        os.fsync(self.file.fileno())  # type: ignore[union-attr]
+        return [self.size, self.digest.hexdigest()]
+
+    def resume(self, size: int, digest: str) -> bytes:
+        """Cut to an earlier state; returns the content. Raises DataError where the file is not what it was then."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if len(content) < size or hashlib.sha256(content[:size]).hexdigest() != digest:
+            how = "is shorter than" if len(content) < size else "is not what"
+            raise DataError(
+                f"{self.path} {how} the checkpoint beside it remembers: put back the file as the run wrote it, "
+                f"or delete {self.path.parent} and begin anew"
+            )
+        self.append(content[:size])
+        return content[:size]
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+class Records:
+    """The growing files of a run. Their states are part of a checkpoint; what was written after it is cut off."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.files = {name: GrowingFile(owner.folder / name, owner) for name in GROWING}
         self.columns: list[str] = []  # of metrics.csv, fixed by its first row
         self._tensorboard: Any = None
 
-    def start(self, lengths: dict[str, int]) -> None:
-        """Cut the csv files to the lengths that a checkpoint remembers; none of them to start anew.
+    def resume(self, states: dict[str, list[Any]]) -> None:
+        """Cut the csv files to what a checkpoint remembers; one that is not in it begins anew with its first row.
 
-        Raises DataError where one is shorter.
+        Raises DataError where one is shorter or another.
         """
-        for name in GROWING:
-            path = self.folder / name
-            if name not in lengths:
-                path.unlink(missing_ok=True)
-            elif not path.exists() or path.stat().st_size < lengths[name]:
-                raise DataError(f"{path} is shorter than the checkpoint beside it remembers: delete {self.folder}")
-            else:
-                os.truncate(path, lengths[name])
-        metrics = self.folder / "metrics.csv"
-        if metrics.exists():
-            with metrics.open() as file:
-                self.columns = next(csv.reader(file))
+        for name, (size, digest) in states.items():
+            content = self.files[name].resume(size, digest)
+            if name == "metrics.csv":
+                self.columns = next(csv.reader([content.decode().splitlines()[0]]))
 
-    def lengths(self) -> dict[str, int]:
-        """Sizes of the csv files, which are on the disk when this returns."""
-        sizes = {}
-        for name in GROWING:
-            if (self.folder / name).exists():
-                with (self.folder / name).open("rb") as file:
-                    os.fsync(file.fileno())
-                    sizes[name] = os.fstat(file.fileno()).st_size
-        return sizes
+    def states(self) -> dict[str, list[Any]]:
+        return {name: file.state() for name, file in self.files.items() if file.file is not None}
 
     def curve(self, row: dict[str, Any]) -> None:
         self._append("curve.csv", CURVE, [row])
@@ -135,14 +170,12 @@ class Records:
         self._scalars(row["env_steps"], {key: value for key, value in row.items() if "/" in key})
 
     def _append(self, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
-        path = self.folder / name
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-        if not path.exists():
+        if self.files[name].file is None:
             writer.writeheader()
         writer.writerows({key: "" if row.get(key) is None else row[key] for key in columns} for row in rows)
-        with path.open("a") as file:
-            file.write(buffer.getvalue())
+        self.files[name].append(buffer.getvalue().encode())
 
     def _scalars(self, step: int, scalars: dict[str, float | None]) -> None:
         # TensorBoard's own writer: torch's costs a second of imports
@@ -153,22 +186,26 @@ class Records:
         def event(**content: Any) -> Event:
             return Event(wall_time=datetime.datetime.now().timestamp(), step=step, **content)
 
+        self.owner.check()
         if self._tensorboard is None:
-            self._tensorboard = EventFileWriter(str(self.folder / "tensorboard"))
+            self._tensorboard = EventFileWriter(str(self.owner.folder / "tensorboard"))
             # what an interrupted process wrote from this step on is superseded
             self._tensorboard.add_event(event(session_log=SessionLog(status=SessionLog.START)))
         finite = {tag: value for tag, value in scalars.items() if value is not None and math.isfinite(value)}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in finite.items()]
         self._tensorboard.add_event(event(summary=Summary(value=values)))
+        self._tensorboard.flush()  # its thread would write in its own time
 
     def close(self) -> None:
+        for file in self.files.values():
+            file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
 
 
-def write_config(folder: Path, config: dict[str, Any], facts: dict[str, Any]) -> None:
-    write_atomically(folder / "config.yaml", yaml.safe_dump({**config, "provenance": facts}, sort_keys=False))
+def write_config(owner: Owner, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    owner.write("config.yaml", yaml.safe_dump({**config, "provenance": facts}, sort_keys=False))
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
@@ -179,5 +216,5 @@ def read_done(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def write_done(folder: Path, **facts: Any) -> None:
-    write_atomically(folder / "done.json", json.dumps({**facts, "finished": now()}, indent=1) + "\n")
+def write_done(owner: Owner, **facts: Any) -> None:
+    owner.write("done.json", json.dumps({**facts, "finished": now()}, indent=1) + "\n")

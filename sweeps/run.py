@@ -14,7 +14,6 @@ import yaml
 from safetensors.torch import save
 
 from dpft.envs import DataError, TaskSpec, get_task, make_vec
-from dpft.envs.cache import replacing
 from dpft.methods import get_method
 from dpft.methods.interface import Method
 from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
@@ -24,6 +23,7 @@ from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
 from dpft.sweeps.collect import Collector, Diverged
 from dpft.sweeps.config import RunConfig, resolve
 from dpft.sweeps.evaluate import Evaluator
+from dpft.sweeps.owner import Owner
 from dpft.sweeps.process import use_cpu
 from dpft.sweeps.progress import RunProgress
 from dpft.sweeps.stop import ASKING, StopSignal
@@ -45,21 +45,17 @@ class Stopped(Exception):
     """The run was asked to stop; its checkpoint is written."""
 
 
-class TakenOver(Exception):
-    """Another process thought this one dead and makes the run: nothing may be written any more."""
-
-
 class Run:
     """The state of one run under way."""
 
-    def __init__(self, config: RunConfig, folder: Path, task: TaskSpec, base: Base) -> None:
-        self.config, self.folder, self.task, self.base = config, folder, task, base
+    def __init__(self, config: RunConfig, owner: Owner, task: TaskSpec, base: Base) -> None:
+        self.config, self.owner, self.folder, self.task, self.base = config, owner, owner.folder, task, base
         self.method = make_method(config, base.policy)
         env = make_vec(task, config.settings.num_envs, config.chunk, config.threads)
         seeds = np.random.SeedSequence([config.seed, ENVIRONMENTS]).generate_state(env.num_envs).tolist()
         self.collector = Collector(env, self.method, base.normaliser, seeds)
         self.evaluator = Evaluator(task, config.chunk, config.threads, base.normaliser)
-        self.records = records.Records(folder)
+        self.records = records.Records(owner)
         self.updates = 0
         self.next_evaluation = 0
         self.pending: dict[str, float] = {}  # sums since the last row of metrics.csv
@@ -72,12 +68,10 @@ class Run:
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def train(self, progress: RunProgress, stop: StopSignal, ours: Callable[[], bool]) -> None:
+    def train(self, progress: RunProgress, stop: StopSignal) -> None:
         """Raises Diverged where something is not finite, Stopped after a checkpoint when asked to, TakenOver."""
         saved, cost = time.monotonic(), 0.0
         while self.env_steps < self.config.env_steps:
-            if not ours():
-                raise TakenOver
             self.evaluate_if_due(progress)
             self.learn(self.collector.collect())
             progress.steps(self.env_steps)
@@ -170,9 +164,9 @@ class Run:
     def finish(self) -> None:
         """chains.npz and the weights; a finished run keeps no optimiser and no replay."""
         assert self.chain_before is not None, "restore() comes first"
-        with replacing(self.folder / "chains.npz") as path:
-            np.savez(path, obs=self.base.probes, chain_before=self.chain_before, chain_after=self.trace())
-        with replacing(self.folder / "weights.safetensors") as path:
+        with self.owner.replacing(self.folder / "chains.npz") as path, path.open("wb") as file:
+            np.savez(file, obs=self.base.probes, chain_before=self.chain_before, chain_after=self.trace())
+        with self.owner.replacing(self.folder / "weights.safetensors") as path:
             path.write_bytes(save(self.method.weights()))
 
     # -- stopping and continuing ------------------------------------------------------------------------------------
@@ -189,16 +183,16 @@ class Run:
             "seconds": [dict(self.collector.seconds), dict(self.seconds)],
             "clock": {"wall": self.wall(), "cpu": self.clock["cpu"] + time.process_time() - self.started[1]},
             "chain_before": self.chain_before,
-            "files": self.records.lengths(),
+            "files": self.records.states(),
         }
-        save_checkpoint(self.folder / "checkpoint", state)
+        save_checkpoint(self.folder / "checkpoint", state, self.owner)
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Continue from a checkpoint's state, or start."""
-        self.records.start(state["files"] if state else {})
         if state is None:
             self.chain_before = self.trace()
             return
+        self.records.resume(state["files"])
         self.method.load_state_dict(state["method"])
         self.collector.load_state_dict(to_numpy(state["collector"]))
         for name in ("updates", "next_evaluation", "pending", "pending_updates", "last_row", "clock"):
@@ -215,15 +209,17 @@ def make_method(config: RunConfig, policy: DiffusionPolicy | GaussianPolicy) -> 
 
 
 def train(
-    config: RunConfig, folder: Path, allow_hardware_change: bool = False, ours: Callable[[], bool] = lambda: True
+    config: RunConfig, folder: Path, allow_hardware_change: bool = False, held: Callable[[], bool] = lambda: True
 ) -> dict[str, Any]:
     """Run to the end, from wherever an earlier process got; returns the contents of done.json.
 
-    Raises DataError where the folder holds another run, Stopped on SIGTERM, SIGUSR2 or Ctrl-C, TakenOver once ours()
+    Raises DataError where the folder holds another run, Stopped on SIGTERM, SIGUSR2 or Ctrl-C, TakenOver once held()
     says that the folder has another owner.
     """
+    owner = Owner(folder, held)
+    owner.begin()
     done = records.read_done(folder)
-    config = claim_folder(config, folder, allow_hardware_change)
+    config = claim_folder(config, owner, allow_hardware_change)
     if done:
         return done
     (folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
@@ -235,8 +231,8 @@ def train(
         signal.signal(number, signal.default_int_handler)
     task = get_task(config.task)
     base = base_policy(config, task)
-    add_facts(folder, base)
-    run = Run(config, folder, task, base)
+    add_facts(owner, base)
+    run = Run(config, owner, task, base)
     run.restore(load_checkpoint(folder / "checkpoint", config.device))
     progress = RunProgress(
         f"{config.task} {config.method} K={config.denoising_steps} seed {config.seed}", config.env_steps, run.env_steps
@@ -244,7 +240,7 @@ def train(
     outcome: dict[str, Any] = {"status": "done", "reason": None}
     stop = StopSignal()
     try:
-        run.train(progress, stop, ours)
+        run.train(progress, stop)
         run.finish()
     except Diverged as failure:
         outcome = {"status": "failed", "reason": str(failure)}
@@ -253,13 +249,14 @@ def train(
         progress.close()
         run.records.close()
     outcome |= {"env_steps": run.env_steps, "wall_seconds": run.wall()}
-    records.write_done(folder, **outcome)
+    records.write_done(owner, **outcome)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return records.read_done(folder) or outcome
 
 
-def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -> RunConfig:
+def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -> RunConfig:
     """Write config.yaml until there are records; then check that it is the same run on the same kind of machine."""
+    folder = owner.folder
     path = folder / "config.yaml"
     if not path.exists() or not ((folder / "curve.csv").exists() or records.read_done(folder)):
         config = resolve(config)
@@ -268,7 +265,7 @@ def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -
         scores = list(task.reference_scores) if task.reference_scores else None
         kind = get_method(config.method).fine_tunes
         facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores, fine_tunes=kind)
-        records.write_config(folder, config.model_dump(mode="json"), facts)
+        records.write_config(owner, config.model_dump(mode="json"), facts)
         return config
     recorded = yaml.safe_load(path.read_text())
     facts = recorded.pop("provenance")
@@ -295,16 +292,16 @@ def claim_folder(config: RunConfig, folder: Path, allow_hardware_change: bool) -
                 "add --allow-hardware-change to go on all the same, which marks its record"
             )
         facts.setdefault("hardware_changes", []).append({"at": records.now(), "changes": changed})
-        records.write_config(folder, recorded, facts)
+        records.write_config(owner, recorded, facts)
     return config
 
 
-def add_facts(folder: Path, base: Base) -> None:
+def add_facts(owner: Owner, base: Base) -> None:
     """What is known of the base once it is there."""
-    recorded = yaml.safe_load((folder / "config.yaml").read_text())
+    recorded = yaml.safe_load((owner.folder / "config.yaml").read_text())
     facts = recorded.pop("provenance")
     facts |= {"base_digest": base.digest, "demo_mean_return": base.demo_mean_return}
-    records.write_config(folder, recorded, facts)
+    records.write_config(owner, recorded, facts)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpft.arguments import Parser, place, writable_folder
-from dpft.envs.cache import full_disk_is_said
+from dpft.envs.files import full_disk_is_said
 from dpft.envs.task import DataError
 from dpft.sweeps.launch import ENGINES, Engine, Sweep, engine_class
 from dpft.sweeps.status import exit_code, following, listing, states, summary

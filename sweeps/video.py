@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dpft.arguments import Parser, natural, place
-from dpft.envs.cache import replacing
+from dpft.envs.files import replacing
 from dpft.envs.task import DataError, first_line
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dpft.envs import make_vec
-from dpft.envs.cache import build_once, cache_dir, replacing
+from dpft.envs.cache import build_once, cache_dir
 from dpft.envs.demonstrations import Demonstrations
+from dpft.envs.files import replacing
 from dpft.envs.readers import read_minari
 from dpft.envs.task import DataError, TaskSpec
 

@@ -76,13 +76,34 @@ def test_an_owner_elsewhere_is_dead_when_its_heartbeat_stops(tmp_path):
     assert not second.alive()
     assert second.take()
     assert second.held()
-    assert first.held(), "it beat just now, as far as it knows"
-    first._beaten -= STALE  # it slept for a minute
-    assert not first.held()
+    assert not first.held(), "the content of the file says whose it is"
     first.release()
     assert second.file.exists(), "the dead do not take away what the living own"
     second.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_heartbeat_leaves_an_heirs_claim_alone(tmp_path, monkeypatch):
+    """e.g. of a process that was stopped for a minute and goes on."""
+    monkeypatch.setattr("dpft.envs.cache.STALE", 0.06)
+    first = Claim(tmp_path / "run")
+    assert first.take()
+    heirs = tmp_path / "heirs"
+    heirs.write_text(json.dumps({"machine": "another", "pid": 1, "birth": "1"}))
+    os.utime(heirs, (time.time() - 100,) * 2)
+    heirs.rename(first.file)
+    time.sleep(0.2)
+    assert not first.held()
+    assert time.time() - first.file.stat().st_mtime > 90
+    first.release()
+    assert first.file.exists()
+
+
+def test_a_claim_is_no_program(tmp_path):
+    claim = Claim(tmp_path / "run")
+    assert claim.take()
+    assert claim.file.stat().st_mode & 0o111 == 0
+    claim.release()
 
 
 def test_a_half_written_claim_is_respected_for_a_minute(tmp_path):

@@ -20,6 +20,7 @@ from dpft.sweeps.base import base_policy
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint
 from dpft.sweeps.collect import Diverged
 from dpft.sweeps.config import resolve
+from dpft.sweeps.owner import Owner
 from dpft.sweeps.records import Records
 from dpft.sweeps.run import Run, make_method, train
 
@@ -233,10 +234,17 @@ def one_bit_flipped(data: bytes) -> bytes:
     return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
 
 
-@pytest.mark.parametrize("damage", [torn, one_bit_flipped])
+def one_bit_of_the_directory(data: bytes) -> bytes:
+    """An external attribute of the zip's entry, whose checksums do not cover it: torch reads zeros without a word."""
+    place = data.rindex(b"PK\x01\x02") + 38
+    return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [torn, one_bit_flipped, one_bit_of_the_directory])
 def test_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, capsys):
     for number in range(2):
-        save_checkpoint(tmp_path, {"x": torch.tensor(number), "env": {"rng": 2**100, "a": np.arange(40.0)}})
+        state = {"x": torch.tensor(number), "env": {"rng": 2**100, "a": np.arange(40.0)}}
+        save_checkpoint(tmp_path, state, Owner(tmp_path))
     latest = tmp_path / "latest.pt"
     assert load_checkpoint(tmp_path, "cpu")["x"].item() == 1
     latest.write_bytes(damage(latest.read_bytes()))
@@ -248,15 +256,36 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, capsy
     assert load_checkpoint(tmp_path, "cpu") is None
 
 
-def test_records_shorter_than_their_checkpoint_are_refused(tmp_path):
-    records = Records(tmp_path)
-    records.start({})
-    records.episodes([{"env_steps": 0, "seed": 1, "return": 2.0, "length": 3, "ended": "time"}])
-    lengths = records.lengths()
-    records.start(lengths)
-    (tmp_path / "episodes.csv").write_text("cut")
-    with pytest.raises(DataError, match=r"episodes\.csv is shorter than the checkpoint"):
-        records.start(lengths)
+def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path, capsys):
+    save_checkpoint(tmp_path, {"x": torch.arange(9.0)}, Owner(tmp_path))
+    path, rng = tmp_path / "latest.pt", np.random.default_rng(0)
+    whole = path.read_bytes()
+    for place in [*rng.integers(len(whole), size=400), *range(len(whole) - 40, len(whole))]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        assert load_checkpoint(tmp_path, "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data[:5], "is shorter than the checkpoint"),
+        (lambda data: data.replace(b"\n", b"\r\n"), "is not what the checkpoint"),
+        (lambda data: data.replace(b"2.0", b"3.0"), "is not what the checkpoint"),
+    ],
+)
+def test_records_changed_under_their_checkpoint_are_refused(tmp_path, change, words):
+    records, path = Records(Owner(tmp_path)), tmp_path / "episodes.csv"
+    row = {"env_steps": 0, "seed": 1, "return": 2.0, "length": 3, "ended": "time"}
+    records.episodes([row])
+    states, before = records.states(), path.read_bytes()
+    records.episodes([row])
+    Records(Owner(tmp_path)).resume(states)
+    assert path.read_bytes() == before, "what was written after the checkpoint is cut off"
+    path.write_bytes(change(before))
+    with pytest.raises(DataError, match=rf"episodes\.csv {words}"):
+        Records(Owner(tmp_path)).resume(states)
 
 
 LIMITED = """
