@@ -1,6 +1,6 @@
 # Each target installs what it needs into .venv first; nothing outside this folder is touched.
 #
-# TORCH chooses the build of torch 2.13.0 (delete .venv to change it later):
+# TORCH chooses the build of torch 2.13.0 (delete .venv to change it later); what it needs comes from your default index:
 #   make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -20,7 +20,7 @@ setup: $(SETUP)  ## install everything into .venv (Python 3.11 or newer)
 $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("DPFT needs Python 3.11 or newer: make setup PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps $(TORCH)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@
 
