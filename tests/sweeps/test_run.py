@@ -163,7 +163,7 @@ def test_every_learned_module_is_looked_at(tiny, tmp_path, method, learned):
     """Not only the policy, which DSRL freezes."""
     config = resolve(tiny(method=method))
     task = get_task(config.task)
-    run = Run(config, tmp_path, task, base_policy(config, task))
+    run = Run(config, Owner(tmp_path), task, base_policy(config, task))
     run.restore(None)
     run.pending_updates = 1
     value = getattr(run.method, learned)
