@@ -33,13 +33,13 @@ def readme() -> dict[str, str]:
 
 
 def api() -> dict[str, str]:
-    """A page for each room: all of its modules, from their docstrings."""
-    pages = {"api/dpft.md": "# dpft\n\n::: dpft\n"}
-    for room in ROOMS:
-        paths = sorted((ROOT / room).rglob("*.py"))
-        names = [".".join(("dpft", *path.relative_to(ROOT).with_suffix("").parts)) for path in paths]
-        modules = [f"::: {name.removesuffix('.__init__')}\n" for name in names]
-        pages[f"api/{room}.md"] = "\n".join([f"# dpft.{room}\n", *modules])
+    """A page for what `import dpft` offers and one for each room: all modules, from their docstrings."""
+    pages = {}
+    for name, pattern in {"dpft": "*.py"} | {room: f"{room}/**/*.py" for room in ROOMS}.items():
+        paths = [path for path in sorted(ROOT.glob(pattern)) if path.name != "__main__.py"]
+        parts = [("dpft", *path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+        modules = [".".join(part).removesuffix(".__init__") for part in parts]
+        pages[f"api/{name}.md"] = "\n".join([f"# {modules[0]}\n", *(f"::: {module}\n" for module in modules)])
     return pages
 
 
@@ -122,8 +122,8 @@ def make(folder: Path) -> None:
     settings = yaml.safe_load(SETTINGS.read_text()) | {"docs_dir": "pages", "site_dir": "site", "nav": navigation()}
     (folder / "mkdocs.yml").write_text(yaml.safe_dump(settings, sort_keys=False))
     (folder / "dpft").mkdir()
-    for name in ("__init__.py", *ROOMS):
-        (folder / "dpft" / name).symlink_to(ROOT / name)
+    for path in [*ROOT.glob("*.py"), *(ROOT / room for room in ROOMS)]:
+        (folder / "dpft" / path.name).symlink_to(path)
 
 
 if __name__ == "__main__":

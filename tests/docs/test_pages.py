@@ -28,8 +28,8 @@ def site(tmp_path, monkeypatch):
         "results/hopper/figures/other.png": "nobody links to it",
         "CONTRIBUTING.md": "# Contributing\n",
         "CHANGELOG.md": "# Changelog\n",
-        "__init__.py": "",
     }
+    files |= {f"{folder}__init__.py": "" for folder in ("", "envs/", "methods/", "sweeps/", "analysis/")}
     for name, text in files.items():
         (root / name).write_text(text)
     monkeypatch.setattr(module, "ROOT", root)
