@@ -9,7 +9,8 @@ class DataError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What somebody else's exception says, short enough for a DataError."""
-    lines = str(error).strip().splitlines()
+    # an OSError's text begins with [Errno 2] and ends with a path that is named anyway
+    lines = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
 
 

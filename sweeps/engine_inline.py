@@ -2,8 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from dpft.sweeps.launch import INTERRUPTED, STOPPED, LaunchedHere, Sweep
-from dpft.sweeps.progress import SweepProgress
+from dpft.sweeps.attempts import its_own, note
+from dpft.sweeps.board import SweepProgress
+from dpft.sweeps.launch import CRASHED, DIVERGED, DONE, INTERRUPTED, STOPPED, LaunchedHere, Sweep
 
 
 class InlineEngine(LaunchedHere):
@@ -16,10 +17,15 @@ class InlineEngine(LaunchedHere):
     def submit(self, sweep: Sweep, names: list[str], resumes: int = 0) -> bool:
         from dpft.sweeps.cli import main
 
-        with sweep.launching("inline", self.options, names), SweepProgress(len(names)) as ended:
+        with sweep.launching("inline", self.options, names), SweepProgress(sweep, names) as shown:
             for name in names:
-                code = main(sweep.request(name))
-                if code in (STOPPED, INTERRUPTED):
-                    raise KeyboardInterrupt
-                ended(name, code)
+                run = sweep.run(name)
+                try:
+                    code = main(sweep.request(name))
+                    if code in (STOPPED, INTERRUPTED):
+                        raise KeyboardInterrupt
+                    reason = "" if code in (DONE, DIVERGED) else note(run, code, 1, 1)
+                except OSError as error:
+                    code, reason = CRASHED, its_own(error)
+                shown.ended(name, code, reason)
         return True

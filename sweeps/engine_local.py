@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dpft.envs.cache import Claim
-from dpft.sweeps.launch import BAD_INPUT, CLAIMED, DIVERGED, DONE, LaunchedHere, Sweep
-from dpft.sweeps.progress import SweepProgress
-from dpft.sweeps.records import read_done, write_atomically
+from dpft.sweeps.attempts import its_own, note, note_deleted
+from dpft.sweeps.board import SweepProgress
+from dpft.sweeps.launch import BAD_INPUT, CLAIMED, CRASHED, DIVERGED, DONE, LaunchedHere, Sweep
+from dpft.sweeps.records import read_done
 from dpft.sweeps.stop import StopSignal
 
 RETRIES = 2  # of a run that crashes or is killed
@@ -32,16 +33,23 @@ class LocalEngine(LaunchedHere):
         self.options = options
 
     def submit(self, sweep: Sweep, names: list[str], resumes: int = 0) -> bool:
-        with sweep.launching("local", self.options, names), SweepProgress(len(names)) as ended:
-            supervise(sweep, names, self.options.workers, ended)
+        with sweep.launching("local", self.options, names), SweepProgress(sweep, names, self.options.workers) as shown:
+            supervise(sweep, names, self.options.workers, shown.ended, shown.under_way)
         return True
 
 
-def supervise(sweep: Sweep, names: list[str], workers: int, ended: Callable[[str, int], None]) -> None:
+def supervise(
+    sweep: Sweep,
+    names: list[str],
+    workers: int,
+    ended: Callable[[str, int, str], None],
+    under_way: Callable[[Collection[str]], None] = lambda names: None,
+) -> None:
     """Have every run made, at most `workers` at a time, each a process of its own with its output in run.log.
 
-    A crash is retried RETRIES times. A run that somebody else makes is waited for. ended(name, exit code) is told of
-    each. On Ctrl-C, SIGTERM or an error every child is asked to write its checkpoint and waited for.
+    A crash is retried RETRIES times. A run that somebody else makes is waited for. ended(name, exit code, reason) is
+    told of each, under_way of those that run, again and again. What is wrong with one run's folder ends that run, but
+    for a full disk. On Ctrl-C, SIGTERM or an error every child is asked to write its checkpoint and waited for.
     """
     waiting, running, tries = deque(names), dict[str, tuple[subprocess.Popen, int]](), Counter[str]()
     free, after, gpus = list(range(workers)), dict[str, float](), visible_gpus()
@@ -56,12 +64,16 @@ def supervise(sweep: Sweep, names: list[str], workers: int, ended: Callable[[str
                 name = waiting.popleft()
                 done = read_done(sweep.run(name))
                 if done:
-                    ended(name, DONE if done["status"] == "done" else DIVERGED)
+                    ended(name, DONE if done["status"] == "done" else DIVERGED, done.get("reason") or "")
                 elif after.get(name, 0.0) > time.monotonic() or Claim(sweep.run(name) / "run").alive():
                     waiting.append(name)
                 else:
-                    slot = free.pop(0)
-                    running[name] = start(sweep, name, gpus[slot % len(gpus)] if gpus else None), slot
+                    try:
+                        running[name] = start(sweep, name, gpus[free[0] % len(gpus)] if gpus else None), free[0]
+                        free.pop(0)
+                    except OSError as error:
+                        ended(name, CRASHED, its_own(error))
+            under_way(running.keys())
             time.sleep(POLL)
             for name, (process, slot) in list(running.items()):
                 code = process.poll()
@@ -69,18 +81,25 @@ def supervise(sweep: Sweep, names: list[str], workers: int, ended: Callable[[str
                     continue
                 del running[name]
                 free.append(slot)
-                if code in (DONE, DIVERGED):
-                    ended(name, code)
+                run = sweep.run(name)
+                if not run.is_dir():
+                    ended(name, CRASHED, note_deleted(run))
+                elif code in (DONE, DIVERGED):
+                    ended(name, code, (read_done(run) or {}).get("reason") or "")
                 elif code == CLAIMED:
                     waiting.append(name)
-                elif code == BAD_INPUT or tries[name] == RETRIES:
-                    note(sweep, name, code)
-                    ended(name, code)
                 else:
-                    note(sweep, name, code)
                     tries[name] += 1
-                    after[name] = time.monotonic() + PAUSE
-                    waiting.append(name)
+                    of = tries[name] if code == BAD_INPUT else 1 + RETRIES
+                    try:
+                        reason = note(run, code, tries[name], of)
+                    except OSError as error:
+                        reason, of = its_own(error), tries[name]
+                    if tries[name] == of:
+                        ended(name, code, reason)
+                    else:
+                        after[name] = time.monotonic() + PAUSE
+                        waiting.append(name)
     finally:
         stop.restore()  # a second Ctrl-C ends the waiting
         for process, _ in running.values():
@@ -95,6 +114,7 @@ def start(sweep: Sweep, name: str, gpu: str | None) -> subprocess.Popen:
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     command = [sys.executable, "-m", "dpft", *sweep.request(name)]
+    (sweep.run(name) / "error.txt").unlink(missing_ok=True)  # of the attempt before
     with (sweep.run(name) / "run.log").open("a") as log:
         # a session of its own: Ctrl-C reaches the launcher, which lets every run write its checkpoint
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
@@ -108,13 +128,3 @@ def visible_gpus() -> list[str]:
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     return subprocess.run(query, capture_output=True, text=True).stdout.split()
-
-
-def note(sweep: Sweep, name: str, code: int) -> None:
-    """Write down why a run ended; a crash of its own has left its traceback."""
-    folder = sweep.run(name)
-    if code < 0:
-        write_atomically(folder / "error.txt", f"killed by {signal.Signals(-code).name}; see {folder / 'run.log'}\n")
-    elif not (folder / "error.txt").exists():
-        lines = (folder / "run.log").read_text(errors="replace").strip().splitlines()
-        write_atomically(folder / "error.txt", f"{lines[-1] if lines else f'ended with code {code}'}\n")

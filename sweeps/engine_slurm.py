@@ -20,7 +20,7 @@ from dpft.envs.cache import Claim
 from dpft.envs.task import DataError, first_line
 from dpft.sweeps.engine_local import supervise
 from dpft.sweeps.launch import Submission, Sweep
-from dpft.sweeps.status import states
+from dpft.sweeps.run_state import states
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor
@@ -56,6 +56,8 @@ class SlurmEngine:
         setup: list[str] = []  # lines of shell before the job's command, such as "module load cuda"
         sbatch: dict[str, str | int] = {}  # any other option of sbatch, such as {account: mine, constraint: v100}
 
+    POLL = 30.0  # seconds; many sites ask not to be asked more often
+
     def __init__(self, options: Options) -> None:
         self.options = options
 
@@ -63,7 +65,7 @@ class SlurmEngine:
         """Submit arrays of jobs, none larger than the cluster takes, and the job that resumes. Raises DataError."""
         with Claim(sweep.folder / "submitting").waited_for():  # somebody else's jobs are in the manifest by then
             found = states(sweep)
-            self.arrays(sweep, [name for name in names if found[name].state not in ("running", "waiting")], resumes)
+            self.arrays(sweep, [name for name in names if not found[name].under_way], resumes)
         return False
 
     def arrays(self, sweep: Sweep, names: list[str], resumes: int) -> None:
@@ -159,7 +161,10 @@ class Share:
 
     def __call__(self, names: list[str]) -> None:
         supervise(
-            Sweep.open(self.folder), names, self.workers, lambda name, code: print(f"{name}: code {code}", flush=True)
+            Sweep.open(self.folder),
+            names,
+            self.workers,
+            lambda name, code, reason: print(f"{name}: code {code} {reason}", flush=True),
         )
 
     def checkpoint(self, names: list[str]) -> "DelayedSubmission":

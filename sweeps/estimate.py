@@ -8,10 +8,10 @@ from statistics import median
 
 import yaml
 
+from dpft.sweeps.attempts import last_line
 from dpft.sweeps.config import RunConfig, complete
 from dpft.sweeps.grid import Grid
 from dpft.sweeps.records import read_done
-from dpft.sweeps.status import last_line
 
 # what a rate, seconds of CPU time per environment step, does not depend on
 FREE = ("seed", "base", "base_seed", "env_steps", "eval_every", "eval_episodes", "eval_seed", "device")

@@ -6,17 +6,19 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, TypeAdapter
 
 from dpft.envs.cache import Claim
 from dpft.envs.task import DataError
+from dpft.sweeps.names import path_segment
 from dpft.sweeps.records import read_done, write_atomically
+from dpft.sweeps.state_file import RUNS, Damaged, read_state, say
 
 if TYPE_CHECKING:  # it imports torch, which a glance at a sweep does not need
     from dpft.sweeps.grid import Grid
@@ -30,6 +32,9 @@ ENGINES = {
 }
 
 
+Job = Annotated[str, Field(pattern=r"^(\d+(_\d+)?)?$")]
+
+
 @dataclass(frozen=True)
 class Submission:
     """A file of the manifest: runs that an engine was asked for. Never changed once written."""
@@ -37,16 +42,24 @@ class Submission:
     id: str
     engine: str
     options: dict[str, Any]
-    jobs: dict[str, list[str]]  # the scheduler's id of a job ("" for a process) -> the runs it makes
+    jobs: dict[Job, list[str]]  # the scheduler's id of a job ("" for a process) -> the runs it makes
     resumes: int = 0  # how often the sweep had resumed itself by then
     host: str = field(default_factory=lambda: os.uname().nodename)
     at: float = field(default_factory=time.time)  # seconds since 1970
+
+    @property
+    def names(self) -> set[str]:
+        return {name for names in self.jobs.values() for name in names}
+
+
+SUBMISSION: TypeAdapter[Submission] = TypeAdapter(Submission)
 
 
 class Engine(Protocol):
     """Where runs are executed. An engine is a file with such a class and a line in ENGINES."""
 
     Options: ClassVar[type[BaseModel]]  # its flags; their descriptions are the help
+    POLL: ClassVar[float]  # seconds between two questions of `dpft status --watch`
 
     def __init__(self, options: Any) -> None: ...
 
@@ -87,11 +100,17 @@ class Sweep:
     def open(cls, folder: Path) -> "Sweep":
         """A sweep that was launched before. Raises DataError where there is none."""
         try:
-            return cls(folder, json.loads((folder / "runs.json").read_text()))
-        except FileNotFoundError:
-            raise DataError(f"{folder} is no sweep: it has no runs.json; dpft sweep GRID --out {folder}") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {folder / 'runs.json'}: {error}") from None
+            runs = read_state(folder / "runs.json", RUNS)
+        except Damaged:
+            again = f"dpft sweep {folder / 'grid.yaml'} --out {folder}"
+            raise DataError(
+                f"{folder / 'runs.json'}: damaged; {again} writes it anew and keeps what was made"
+            ) from None
+        if runs is None:
+            raise DataError(f"{folder} is no sweep: it has no runs.json; dpft sweep GRID --out {folder}")
+        for name in runs:
+            path_segment(name, f"{folder / 'runs.json'}: run")
+        return cls(folder, runs)
 
     @classmethod
     def freeze(cls, grid: "Grid", folder: Path) -> "Sweep":
@@ -100,13 +119,17 @@ class Sweep:
         Raises DataError where a run that is there would change or vanish.
         """
         runs = {name: config.model_dump(mode="json") for name, config in grid.runs.items()}
-        if (folder / "runs.json").exists():
-            for name, before in cls.open(folder).runs.items():
-                if runs.get(name) != before:
-                    changed = [key for key, value in before.items() if name in runs and runs[name].get(key) != value]
-                    how = f"{changed[0]} of {name} is another" if changed else f"{name} is not in this one"
-                    raise DataError(f"{folder} holds another grid ({how}): choose another --out, or delete it")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            earlier = read_state(folder / "runs.json", RUNS) or {}
+        except Damaged as damage:
+            say(f"{folder}: {damage}, written anew; a run that would be another refuses to go on")
+            earlier = {}
+        for name, before in earlier.items():
+            if runs.get(name) != before:
+                changed = [key for key, value in before.items() if name in runs and runs[name].get(key) != value]
+                how = f"{changed[0]} of {name} is another" if changed else f"{name} is not in this one"
+                raise DataError(f"{folder} holds another grid ({how}): choose another --out, or delete it")
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "grid.yaml", grid.text)
         lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(config)}" for name, config in runs.items())
         write_atomically(folder / "runs.json", f"{{\n{lines}\n}}\n")
@@ -122,7 +145,7 @@ class Sweep:
     def request(self, name: str) -> list[str]:
         """The arguments of `dpft` that make a run; its request.yaml is written."""
         folder = self.run(name)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         # what was asked for; config.yaml, which the run itself writes, holds what that meant there
         write_atomically(folder / "request.yaml", yaml.safe_dump(self.runs[name], sort_keys=False))
         return ["train", "--config", str(folder / "request.yaml"), "--out", str(folder)]
@@ -138,9 +161,20 @@ class Sweep:
 
     def submissions(self, engine: str = "") -> list[Submission]:
         """The manifest, oldest first."""
-        files = sorted((self.folder / "manifest").glob("[0-9]*.json"))
-        every = [Submission(**json.loads(file.read_text())) for file in files]
-        return [submission for submission in every if engine in ("", submission.engine)]
+        found = []
+        for file in sorted((self.folder / "manifest").glob("[0-9]*.json")):
+            try:
+                submission = read_state(file, SUBMISSION)
+                if submission is None:  # a link to nowhere
+                    raise Damaged(f"{file.name}: damaged")
+            except Damaged as damage:
+                say(f"{file.parent}: {damage}, passed over")
+                continue
+            if submission.engine not in ENGINES:
+                say(f"{file}: there is no engine {submission.engine!r}, passed over")
+            elif engine in ("", submission.engine):
+                found.append(replace(submission, id=file.stem))
+        return found
 
     def launcher(self, submission: Submission) -> Claim:
         """What a launching process holds as long as it lives."""
@@ -160,10 +194,12 @@ class Sweep:
 class LaunchedHere:
     """What engines have in common whose runs are made by their launcher, as long as it lives."""
 
+    POLL = 2.0
+
     @staticmethod
     def pending(sweep: Sweep, submissions: list[Submission]) -> set[str]:
         alive = [submission for submission in submissions if sweep.launcher(submission).alive()]
-        return {name for submission in alive for name in submission.jobs[""]}
+        return {name for submission in alive for name in submission.names}
 
     @staticmethod
     def fates(submissions: list[Submission]) -> dict[str, str]:

@@ -64,28 +64,3 @@ class RunProgress:
     def close(self) -> None:
         if self.bar:
             self.bar.stop()
-
-
-class SweepProgress:
-    """How the runs of a sweep end: a bar on a terminal, a line for each anyway."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.count, self.started = total, 0, time.monotonic()
-        columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
-
-    def __enter__(self) -> "SweepProgress":
-        self.handle = self.bar.add_task("", total=self.total)
-        self.bar.start()
-        return self
-
-    def __call__(self, name: str, code: int) -> None:
-        """A run ended with an exit code of `dpft train`."""
-        self.count += 1
-        self.bar.update(self.handle, completed=self.count)
-        minutes = (time.monotonic() - self.started) / 60
-        words = {0: "done", 3: "diverged"}.get(code, f"ended with code {code}")
-        print(f"[{minutes:6.1f} min] {self.count}/{self.total} {name}: {words}", flush=True)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()

@@ -20,6 +20,7 @@ import yaml
 from dpft.envs.files import replacing
 from dpft.envs.task import DataError
 from dpft.sweeps.owner import Owner
+from dpft.sweeps.state_file import DONE, Damaged, read_state
 
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
 GROWING = ("curve.csv", "episodes.csv", "metrics.csv")
@@ -209,10 +210,10 @@ def write_config(owner: Owner, config: dict[str, Any], facts: dict[str, Any]) ->
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
-    """done.json of a run that has ended, as a result or as a failure."""
+    """done.json of a run that has ended, as a result or as a failure; one that is damaged counts as none."""
     try:
-        return json.loads((folder / "done.json").read_text())
-    except FileNotFoundError:
+        return read_state(folder / "done.json", DONE)
+    except Damaged:
         return None
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,8 +10,11 @@ from pydantic import ValidationError
 from dpft.arguments import Parser, place, writable_folder
 from dpft.envs.files import full_disk_is_said
 from dpft.envs.task import DataError
+from dpft.sweeps.attempts import forget
+from dpft.sweeps.board import listing, summary
 from dpft.sweeps.launch import ENGINES, Engine, Sweep, engine_class
-from dpft.sweeps.status import exit_code, following, listing, states, summary
+from dpft.sweeps.run_state import states
+from dpft.sweeps.status import exit_code, following
 from dpft.sweeps.yaml_file import read_yaml
 
 
@@ -52,16 +56,22 @@ def make_engine(sweep: Sweep, name: str | None, given: dict[str, Any]) -> Engine
 
 
 def launch(sweep: Sweep, engine: Engine, resumes: int = 0) -> int:
-    """Have everything made that has not ended; returns the exit code of `dpft status`."""
-    names = sweep.missing()
-    print(f"{sweep.folder}: {len(names)} runs to do, {len(sweep.runs) - len(names)} done before", flush=True)
-    for name in names:
-        (sweep.run(name) / "error.txt").unlink(missing_ok=True)  # of attempts before this one
+    """Have everything made that has not ended, but by a sweep that resumes itself what it gave up; returns the exit
+    code of `dpft status`."""
     with full_disk_is_said(sweep.folder):
+        found = states(sweep)
+        names = [name for name, run in found.items() if not (run.ended or (resumes and run.state == "failed"))]
+        ended = sum(run.ended for run in found.values())
+        print(f"{sweep.folder}: {len(names)} runs to do, {ended} done before", flush=True)
+        (sweep.folder / "runs").mkdir(exist_ok=True)
+        for name in names:
+            if not found[name].under_way:
+                forget(sweep.run(name))  # of attempts before this one
         try:
             engine.submit(sweep, names, resumes)
         except KeyboardInterrupt:
-            print(f"stopped: runs under way wrote their checkpoints; next: dpft resume {sweep.folder}")
+            folder = quote(str(sweep.folder))
+            print(f"stopped: runs under way wrote their checkpoints; next: dpft resume {folder}")
             return 130
     found = states(sweep)
     print("\n".join([*listing(found, 20), summary(found)]))
@@ -91,7 +101,7 @@ def sweep(argv: list[str]) -> int:
         from dpft.sweeps.estimate import estimate
 
         print(estimate(grid, folder))
-        print(f"nothing was started; next: dpft sweep {options.grid} --out {folder}")
+        print(f"nothing was started; next: dpft sweep {quote(options.grid)} --out {quote(str(folder))}")
         return 0
     writable_folder(folder)
     with full_disk_is_said(folder):
@@ -128,6 +138,7 @@ def cancel(argv: list[str]) -> int:
         submissions = found.submissions(name)
         stopped += engine_class(name).cancel(found, submissions) if submissions else 0
     print(
-        f"{stopped} jobs and processes were asked to stop; records in {found.folder}; next: dpft status {found.folder}"
+        f"{stopped} jobs and processes were asked to stop; records in {found.folder}; "
+        f"next: dpft status {quote(str(found.folder))}"
     )
     return 0

@@ -21,7 +21,7 @@ from dpft.sweeps.engine_local import supervise
 from dpft.sweeps.grid import load_grid
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.records import read_done
-from dpft.sweeps.status import states
+from dpft.sweeps.run_state import states
 from dpft.sweeps.yaml_file import read_yaml
 
 
@@ -189,7 +189,7 @@ def test_the_pool_is_bounded_and_crashes_are_retried(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_local, "start", start)
     monkeypatch.setattr(engine_local, "PAUSE", 0.0)
     ended: dict[str, int] = {}
-    supervise(made, names, 2, lambda name, code: ended.update({name: code}))
+    supervise(made, names, 2, lambda name, code, reason: ended.update({name: code}))
     assert most == 2
     assert ended == dict(zip(names, [0, 0, -9, 2, 0], strict=True))
     assert starts.count(names[2]) == 1 + engine_local.RETRIES, "a killed one is tried again"
@@ -226,7 +226,7 @@ def test_each_worker_has_a_gpu_of_its_own(tmp_path, monkeypatch):
 
     monkeypatch.setattr(engine_local, "start", start)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    supervise(made, list(made.runs), 2, lambda name, code: None)
+    supervise(made, list(made.runs), 2, lambda name, code, reason: None)
     assert sorted(gpu for gpu, _ in given) == ["2"] * 3 + ["5"] * 3
 
 
@@ -333,7 +333,7 @@ def test_stopping_asks_the_children(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(KeyboardInterrupt):
-            supervise(made, list(made.runs), 1, lambda name, code: None)
+            supervise(made, list(made.runs), 1, lambda name, code, reason: None)
     finally:
         signal.signal(signal.SIGTERM, before)
         left = [child for child in children if child.poll() is None]
