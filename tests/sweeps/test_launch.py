@@ -256,8 +256,8 @@ def test_runs_may_be_added_and_not_changed(tmp_path):
     [
         (["--workers", "0"], "--engine local: workers: input should be greater than or equal to 1, got '0'"),
         (["--workers", "many"], "--engine local: workers: input should be a valid integer"),
-        (["--worker", "2", "--partition", "x"], "--engine local: unknown field partition"),
-        (["--engine", "cloud"], "argument --engine: invalid choice: 'cloud'"),
+        (["--workers", "2", "--partition", "x"], "--engine local: unknown field partition"),
+        (["--engine", "cloud"], "--engine: invalid choice: 'cloud'"),
         (["--wokers", "2"], "unrecognized arguments: --wokers 2; see dpft sweep --help"),
         (["--engine", "slurm", "--time", "soon"], "--engine slurm: time: input should be a valid integer"),
         (["--site", "{tmp}/no.yaml"], "cannot read {tmp}/no.yaml"),
