@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dpft.envs.cache import FULL
+from dpft.envs.files import FULL
 from dpft.envs.task import first_line
 from dpft.sweeps.records import write_atomically
 from dpft.sweeps.state_file import ATTEMPTS, Damaged, read_state
