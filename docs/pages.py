@@ -35,7 +35,7 @@ def readme() -> dict[str, str]:
 def api() -> dict[str, str]:
     """A page for what `import dpft` offers and one for each room: all modules, from their docstrings."""
     pages = {}
-    for name, pattern in {"dpft": "*.py"} | {room: f"{room}/**/*.py" for room in ROOMS}.items():
+    for name, pattern in [("dpft", "*.py"), *((room, f"{room}/**/*.py") for room in ROOMS)]:
         paths = [path for path in sorted(ROOT.glob(pattern)) if path.name != "__main__.py"]
         parts = [("dpft", *path.relative_to(ROOT).with_suffix("").parts) for path in paths]
         modules = [".".join(part).removesuffix(".__init__") for part in parts]
