@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dpft.envs.task import DataError
+from dpft.methods.fields import Count, Interval
 from dpft.methods.interface import Decision, Spec
 from dpft.methods.policy.models import DiffusionPolicy
 from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
@@ -18,24 +19,26 @@ from dpft.methods.sampling import SamplingConfig
 class DPPOConfig(SamplingConfig, PPOConfig):
     """Settings of the released code (cc7234a) for Gym; rollouts and clip chosen for about 1M steps."""
 
-    finetuned_steps: int | None = Field(None, ge=1)  # K': last steps fine-tuned; none: min(10, steps), from scratch all
+    finetuned_steps: Count | None = Field(None, ge=1)  # K': last steps fine-tuned; none: min(10, all), from scratch all
     gamma_denoising: float = Field(0.99, gt=0, le=1)  # discount of noisier steps' advantages (paper, section 4.3)
     clip: float = Field(0.05, gt=0)  # clip width at the last denoising step (released: 0.01)
     clip_base: float = Field(0.01, gt=0)  # clip width at the noisiest fine-tuned step
     clip_rate: float = Field(3.0, gt=0)  # exponent between the two
     sampling_std_floor: float = Field(0.1, gt=0)  # least noise of every step while exploring (paper: sigma_exp)
     log_prob_std_floor: float = Field(0.1, gt=0)  # least deviation in log-probabilities (paper: sigma_prob)
-    log_prob_bounds: tuple[float, float] | None = (-5.0, 2.0)  # clamp of each element, as released
+    log_prob_bounds: Interval | None = (-5.0, 2.0)  # clamp of each element, as released
     noise_clip: float = Field(3.0, gt=0)  # bound on each step's z (released: randn_clip_value)
+
+    def model_post_init(self, context: object) -> None:
+        super().model_post_init(context)
+        if self.entropy_coef:
+            raise ValueError("entropy_coef: the noise of DPPO's steps is not learned, so its entropy has no gradient")
 
     def resolved(self, denoising_steps: int, from_scratch: bool = False) -> Self:
         config = super().resolved(denoising_steps, from_scratch)
         steps = config.sampler_steps
         assert steps is not None, "SamplingConfig.resolved fills it in"
-        if config.finetuned_steps is not None and config.finetuned_steps > steps:
-            raise DataError(
-                f"settings.finetuned_steps is {config.finetuned_steps}, more than the sampler's {steps} steps"
-            )
+        config.check_last("finetuned_steps")
         finetuned = config.finetuned_steps or (steps if from_scratch else min(10, steps))
         if from_scratch and finetuned < steps:
             raise DataError(

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dpft.methods.fields import Count, Widths
 from dpft.methods.interface import Decision, Method, Rollout, Spec
 from dpft.methods.policy.denoiser import seeded
 from dpft.methods.policy.models import DiffusionPolicy
@@ -20,19 +21,19 @@ from dpft.methods.sampling import SamplingConfig
 class DSRLConfig(SamplingConfig):
     """Settings of the released code (8d21b9c) for Hopper, except where dsrl-na.md says otherwise."""
 
-    num_envs: int = Field(4, ge=1)  # released: 4
-    decisions_per_update: int = Field(2, ge=1)  # released: train_freq
+    num_envs: Count = Field(4, ge=1)  # released: 4
+    decisions_per_update: Count = Field(2, ge=1)  # released: train_freq
     sampler: Literal["ddim"] = "ddim"  # eta 0: the decoder is deterministic
     noise_bound: float = Field(1.5, gt=0)  # the noise policy's box is [-bound, bound] (released NA: 1 whatever is set)
-    warmup: int = Field(2000, ge=1)  # decisions per environment by the base policy before the first gradient step
-    critic_steps: int = Field(20, ge=1)  # gradient steps of critic, actor and temperature per update (released: utd)
-    batch: int = Field(256, ge=1)  # transitions per gradient step (released: 256)
-    hidden: tuple[int, ...] = (128, 128, 128)  # actor and critics: Linear, LayerNorm, tanh
+    warmup: Count = Field(2000, ge=1)  # decisions per environment by the base policy before the first gradient step
+    critic_steps: Count = Field(20, ge=1)  # gradient steps of critic, actor and temperature per update (released: utd)
+    batch: Count = Field(256, ge=1)  # transitions per gradient step (released: 256)
+    hidden: Widths = (128, 128, 128)  # actor and critics: Linear, LayerNorm, tanh
     learning_rate: float = Field(3e-4, gt=0)  # Adam, all networks and the temperature
     tau: float = Field(0.005, gt=0, le=1)  # Polyak rate of the target critic
     initial_temperature: float = Field(1.0, gt=0)  # weight of the entropy at first, then learned (released: 1)
     target_entropy: float = 0.0  # nats of the noise in units of its box (released: 0, not minus the dimension)
-    replay_size: int = Field(1_000_000, ge=1)  # decisions kept
+    replay_size: Count = Field(1_000_000, ge=1)  # decisions kept
     time_limit: Literal["bootstrap", "terminal"] = "bootstrap"  # released: terminal
     evaluate_noise: Literal["mean", "sampled"] = "mean"  # the noise policy while evaluating (released: sampled)
 
@@ -52,7 +53,7 @@ class DSRLConfig(SamplingConfig):
 class DSRLNAConfig(DSRLConfig):
     """Noise aliasing: a critic of chunks, distilled into the critic of noise that the actor climbs."""
 
-    distillation_steps: int = Field(10, ge=1)  # gradient steps per update (released: noise_critic_grad_steps)
+    distillation_steps: Count = Field(10, ge=1)  # gradient steps per update (released: noise_critic_grad_steps)
     distillation_noise: Literal["bounded", "gaussian"] = "bounded"  # N(0, I) clamped to the box, or not (released)
 
 

@@ -4,6 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dpft.methods.fields import Count
 from dpft.methods.interface import Decision, Spec
 from dpft.methods.policy.models import GaussianPolicy
 from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
@@ -12,7 +13,7 @@ from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
 class GaussianPPOConfig(PPOConfig):
     """The chunk's Gaussian has the policy's own mean and deviation (policy.std_init, policy.std_bounds)."""
 
-    epochs: int = Field(10, ge=1)
+    epochs: Count = Field(10, ge=1)
     clip: float = Field(0.05, gt=0)
     max_grad_norm: float | None = Field(1.0, gt=0)
     noise_clip: float = Field(3.0, gt=0)  # bound on the sampled deviation, in standard deviations (released dppo: 3)

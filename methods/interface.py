@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from dpft.methods.fields import Count, Settings
 
-class MethodConfig(BaseModel):
+
+class MethodConfig(Settings):
     """Settings that every method has; a method's own Config adds its fields, each with unit and source."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-    num_envs: int = Field(40, ge=1)  # environments stepped side by side
-    decisions_per_update: int = Field(25, ge=1)  # decisions (action chunks) per environment between two updates
+    num_envs: Count = Field(40, ge=1)  # environments stepped side by side
+    decisions_per_update: Count = Field(25, ge=1)  # decisions (action chunks) per environment between two updates
     gamma: float = Field(0.99, gt=0, le=1)  # discount per decision, not per environment step (dppo: train.gamma)
 
     @property

@@ -1,9 +1,12 @@
 """NCDPO: PPO on the final chunk, differentiated through the denoising steps (arXiv 2505.10482). Page: ncdpo.md."""
 
+from typing import Self
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dpft.methods.fields import Count, PositiveInterval, check_inside
 from dpft.methods.interface import Decision, Rollout, Spec
 from dpft.methods.policy.models import DiffusionPolicy, bounded_std
 from dpft.methods.ppo import PPO, PPOConfig, gaussian_log_prob
@@ -13,18 +16,31 @@ from dpft.methods.sampling import SamplingConfig
 class NCDPOConfig(SamplingConfig, PPOConfig):
     """Open choices of the paper are named fields; defaults were chosen by experiment (ncdpo.md)."""
 
-    decisions_per_update: int = Field(50, ge=1)
-    epochs: int = Field(10, ge=1)
+    decisions_per_update: Count = Field(50, ge=1)
+    epochs: Count = Field(10, ge=1)
     clip: float = Field(0.05, gt=0)  # on the ratio of mean log-probabilities
     max_grad_norm: float | None = Field(1.0, gt=0)
     eta: float = Field(1.0, ge=0)  # DDIM noise scale while exploring and evaluating; 0: x_K is the only noise
     chain_std_floor: float = Field(0.0, ge=0)  # least chain noise of every step, the last included (0: DDPM's own)
     std_init: float = Field(0.1, gt=0)  # first deviation of the final Gaussian, normalised action units
-    std_bounds: tuple[float, float] = (0.05, 0.5)  # its range
+    std_bounds: PositiveInterval = (0.05, 0.5)  # its range
     learn_std: bool = True  # train it with the denoiser
     critic_sees_noise: bool = True  # V(s, z): the chain's luck is in the baseline, not in the advantage
-    gradient_steps: int | None = Field(None, ge=1)  # last denoising steps that carry gradient; none: all
+    gradient_steps: Count | None = Field(None, ge=1)  # last denoising steps that carry gradient; none: all
     checkpointing: bool = False  # recompute activations in the backward pass: memory of one step instead of all
+
+    def model_post_init(self, context: object) -> None:
+        super().model_post_init(context)
+        check_inside("std_init", self.std_init, "std_bounds", self.std_bounds)
+        if self.sampler == "ddpm" and self.eta != 1:
+            raise ValueError("eta scales DDIM's noise alone: give sampler ddim, or leave eta out")
+        if self.entropy_coef and not self.learn_std:
+            raise ValueError("entropy_coef: with learn_std false the entropy has no gradient")
+
+    def resolved(self, denoising_steps: int, from_scratch: bool = False) -> Self:
+        config = super().resolved(denoising_steps, from_scratch)
+        config.check_last("gradient_steps")
+        return config
 
 
 class NCDPO(PPO):

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dpft.methods.fields import Count, Quantiles, ResidualWidths
 from dpft.methods.interface import Method, MethodConfig, Rollout, Spec
 from dpft.methods.policy.denoiser import ValueNetwork, seeded
 
@@ -18,12 +19,12 @@ SLICE = 2048  # samples or states per backward pass: on a CPU a third faster tha
 class PPOConfig(MethodConfig):
     """Proximal policy optimisation (Schulman et al. 2017); defaults for about 1M steps on a small machine."""
 
-    epochs: int = Field(5, ge=1)  # passes over a rollout (dppo Gym: 5)
-    minibatches: int = Field(5, ge=1)  # gradient steps per pass; the remainder of the division is dropped
+    epochs: Count = Field(5, ge=1)  # passes over a rollout (dppo Gym: 5)
+    minibatches: Count = Field(5, ge=1)  # gradient steps per pass; the remainder of the division is dropped
     learning_rate: float = Field(1e-4, gt=0)  # policy, AdamW (dppo Gym: 1e-4)
     critic_learning_rate: float = Field(1e-3, gt=0)  # critic, AdamW (dppo Gym: 1e-3)
-    critic_hidden: tuple[int, ...] = (256, 256, 256)  # value network, residual Mish (dppo Gym: 256 x 3)
-    critic_warmup: int = Field(0, ge=0)  # first updates that train the critic alone (dppo: 0 Gym, 2 robomimic)
+    critic_hidden: ResidualWidths = (256, 256, 256)  # value network, residual Mish (dppo Gym: 256 x 3)
+    critic_warmup: Count = Field(0, ge=0)  # first updates that train the critic alone (dppo: 0 Gym, 2 robomimic)
     clip: float = Field(0.01, gt=0)  # half-width of the ratio's trust region
     log_prob: Literal["mean", "joint"] = "mean"  # over the chunk's H * A elements; the clip has to match (dppo: mean)
     target_kl: float | None = Field(1.0, gt=0)  # stop an update above this k3 estimate (dppo: 1)
@@ -32,7 +33,7 @@ class PPOConfig(MethodConfig):
     gae_lambda: float = Field(0.95, ge=0, le=1)  # GAE (dppo: 0.95)
     value_clip: float | None = Field(None, gt=0)  # trust region of the critic (dppo: off)
     normalise_advantage: bool = True  # within each minibatch (dppo: yes)
-    advantage_quantiles: tuple[float, float] = (0.0, 1.0)  # clamp of advantages, within each minibatch (dppo: none)
+    advantage_quantiles: Quantiles = (0.0, 1.0)  # clamp of advantages, within each minibatch (dppo: none)
     reward_scaling: bool = True  # divide by the running deviation of the discounted return, clip at 10 (dppo: yes)
     time_limit: Literal["bootstrap", "terminal"] = "bootstrap"  # released dppo code in Gym: terminal
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products, exploring and updating
@@ -43,10 +44,13 @@ class PPOConfig(MethodConfig):
 
     def model_post_init(self, _context: object) -> None:
         decisions = self.num_envs * self.decisions_per_update
+        cure = "give more num_envs or decisions_per_update, or fewer minibatches"
+        if decisions < self.minibatches:
+            raise ValueError(f"{self.minibatches} minibatches are more than a rollout's {decisions} decisions: {cure}")
         if self.normalise_advantage and decisions < 2 * self.minibatches:
             raise ValueError(
                 f"{self.minibatches} minibatches of {decisions} decisions leave one for each, whose advantage has no "
-                "deviation: give more num_envs or decisions_per_update, or fewer minibatches"
+                f"deviation: {cure}"
             )
 
 

@@ -4,13 +4,13 @@ import difflib
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, field_validator
-from tyro.constructors import PrimitiveConstructorSpec
+from pydantic import BaseModel, Field, ValidationError, create_model, field_validator
 
 from dpft.envs import DataError, get_task
 from dpft.methods import get_method
+from dpft.methods.fields import Count, Seed, Settings
 from dpft.methods.interface import MethodConfig, Spec
 from dpft.methods.policy.config import PolicyConfig, PretrainConfig
 from dpft.sweeps.yaml_file import read_yaml
@@ -19,57 +19,31 @@ from dpft.sweeps.yaml_file import read_yaml
 method_class, task_spec = cache(get_method), cache(get_task)
 
 
-def whole(value: Any) -> Any:
-    """1e6 and "1e6" are whole numbers to a person; anything else is left for pydantic to judge."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return value
-    return int(number) if number.is_integer() else value
-
-
-Count = Annotated[
-    int,
-    BeforeValidator(whole),
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=lambda args: int(whole(args[0])),
-        is_instance=lambda value: isinstance(value, int),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
-
-
-class DemosConfig(BaseModel):
+class DemosConfig(Settings):
     """The demonstrations that the base policy is cloned from and that observations and actions are scaled by."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = ""  # expert:NAME, a Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME; none: the task's own
     steps: Count = Field(200_000, ge=1)  # environment steps rolled out by an expert
-    seed: int = Field(0, ge=0)  # of that roll-out
+    seed: Seed = 0  # of that roll-out
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """One run. The same config gives the same records, bit for bit, on the same machine type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     task: str = "hopper-medium"  # see `dpft tasks`, or any Gymnasium id
     method: str = "ncdpo"  # see `dpft methods`
-    denoising_steps: int = Field(10, ge=1, le=100)  # K, the schedule that the base is trained with
-    seed: int = Field(0, ge=0)  # of everything but the base policy
+    denoising_steps: Count = Field(10, ge=1, le=100)  # K, the schedule that the base is trained with
+    seed: Seed = 0  # of everything but the base policy
     env_steps: Count = Field(1_000_000, ge=0)  # simulated environment steps, warm-up included, evaluation not
     base: str | None = None  # a base policy of yours: our .safetensors or DPPO's .pt
-    base_seed: int | Literal["same"] = 0  # seed of the cloned base; same: the run's seed
+    base_seed: Seed | Literal["same"] = 0  # seed of the cloned base; same: the run's seed
     from_scratch: bool = False  # a randomly initialised policy instead of a cloned one
-    chunk: int = Field(4, ge=1)  # actions per decision (H)
+    chunk: Count = Field(4, ge=1)  # actions per decision (H)
     eval_every: Count = Field(50_000, ge=1)  # environment steps between evaluations
-    eval_episodes: int = Field(20, ge=1)  # complete episodes per evaluation
-    eval_seed: int = Field(1_000_000, ge=0)  # seed of the first evaluation episode, the same at every evaluation
+    eval_episodes: Count = Field(20, ge=1)  # complete episodes per evaluation
+    eval_seed: Seed = 1_000_000  # seed of the first evaluation episode, the same at every evaluation
     device: str = "auto"  # auto, cpu, cuda, cuda:1, …
-    threads: int = Field(1, ge=1)  # of torch and of the simulator
+    threads: Count = Field(1, ge=1)  # of torch and of the simulator
     policy: PolicyConfig = PolicyConfig()
     pretrain: PretrainConfig = PretrainConfig()
     demos: DemosConfig = DemosConfig()
@@ -120,6 +94,7 @@ def explain(problem: Any, model: type[BaseModel], group: str = "") -> str:
         return f"unknown field {path}: " + (
             f"did you mean {near[0]}?" if near else f"there are {', '.join(model.model_fields)}"
         )
+    path = re.sub(r"\.(function|literal).*", "", path)  # a member of a union is no field
     if problem["type"] == "value_error":  # of a whole part of the config: our own words
         return f"{path}: {problem['ctx']['error']}"
     return f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"

@@ -1,9 +1,14 @@
 """What users may write, and what they are told when it is wrong."""
 
+from functools import reduce
+from typing import Literal, get_args, get_origin
+
 import pytest
 
 from dpft.envs import DataError
 from dpft.methods import METHODS, get_method
+from dpft.methods.fields import Settings
+from dpft.sweeps.commands import parse_run
 from dpft.sweeps.config import config_model, load_config, parse_config, resolve
 
 
@@ -18,7 +23,7 @@ def test_counts_may_be_written_as_people_do(value):
         ({"sede": 1}, "unknown field sede: did you mean seed"),
         ({"settings": {"learnin_rate": 1}}, "unknown field settings.learnin_rate: did you mean learning_rate"),
         ({"policy": {"hiden": [1]}}, "unknown field policy.hiden: did you mean hidden"),
-        ({"seed": "three"}, "seed: input should be a valid integer, .* got 'three'"),
+        ({"seed": "three"}, "seed: input should be a valid integer, got 'three'"),
         ({"settings": {"clip": -1}}, "settings.clip: input should be greater than 0, got -1"),
         ({"denoising_steps": 101}, "denoising_steps: input should be less than or equal to 100, got 101"),
         ({"policy": {"hidden": [256, 128, 256]}}, "odd number of equal widths"),
@@ -26,6 +31,41 @@ def test_counts_may_be_written_as_people_do(value):
         ({"task": "hoper-medium"}, "unknown task 'hoper-medium': did you mean hopper-medium"),
         ({"method": "dppo", "settings": {"warmup": 3}}, "unknown field settings.warmup"),
         ({"env_steps": 1.5}, "env_steps: input should be a valid integer"),
+        ({"env_steps": True}, "env_steps: input should not be true or false, got True"),
+        ({"seed": -1}, "seed: input should be greater than or equal to 0, got -1"),
+        ({"base_seed": 2**32}, "base_seed: input should be less than 4294967296, got 4294967296; base_seed: .* 'same'"),
+        ({"settings": {"clip": True}}, "settings.clip: input should not be true or false, got True"),
+        (
+            {"settings": {"critic_hidden": [64, 32, 16]}},
+            "settings.critic_hidden: must be an odd number of equal widths",
+        ),
+        ({"settings": {"critic_hidden": [64, 64]}}, "settings.critic_hidden: must be an odd number of equal widths"),
+        ({"settings": {"critic_hidden": []}}, "settings.critic_hidden: must be an odd number of equal widths"),
+        ({"method": "dsrl-na", "settings": {"hidden": []}}, "settings.hidden: tuple should have at least 1 item"),
+        ({"method": "dsrl-na", "settings": {"replay_size": 10}}, "settings: replay_size 10 never holds the 8000"),
+        ({"policy": {"hidden": [0, 0, 0]}}, "policy.hidden.0: input should be greater than or equal to 1, got 0"),
+        ({"policy": {"time_dim": 5}}, "policy.time_dim: input should be a multiple of 2, got 5"),
+        (
+            {"policy": {"std_bounds": [0.2, 0.01]}},
+            r"policy.std_bounds: the first must be below the second, not \[0.2, 0",
+        ),
+        ({"policy": {"std_bounds": [0, 0.2]}}, "policy.std_bounds.0: input should be greater than 0, got 0"),
+        ({"policy": {"std_init": 0.5}}, r"policy: std_init 0.5 is outside std_bounds, \[0.01, 0.2\]"),
+        ({"settings": {"std_init": 0.6}}, r"settings: std_init 0.6 is outside std_bounds, \[0.05, 0.5\]"),
+        (
+            {"method": "dppo", "settings": {"log_prob_bounds": [2, -5]}},
+            "settings.log_prob_bounds: the first must be below",
+        ),
+        ({"settings": {"advantage_quantiles": [0.9, 0.1]}}, "settings.advantage_quantiles: the first must be below"),
+        (
+            {"settings": {"advantage_quantiles": [5, 95]}},
+            "settings.advantage_quantiles.0: input should be less than or",
+        ),
+        ({"settings": {"eta": 0.5}}, "settings: eta scales DDIM's noise alone"),
+        ({"settings": {"learn_std": False, "entropy_coef": 0.1}}, "settings: entropy_coef: with learn_std false"),
+        ({"method": "dppo", "settings": {"entropy_coef": 0.1}}, "settings: entropy_coef: the noise of DPPO's steps"),
+        ({"settings": {"minibatches": 2001, "normalise_advantage": False}}, "settings: 2001 minibatches are more than"),
+        ({"pretrain": {"steps": 9}}, "pretrain: 9 steps end before the average"),
         ([1, 2], "expected fields and values, got list"),
     ],
     ids=str,
@@ -34,6 +74,62 @@ def test_mistakes_are_named(data, words):
     with pytest.raises(DataError, match=words) as caught:
         parse_config(data)
     assert "\n" not in str(caught.value)
+
+
+def leaves(model, *prefix):
+    """Every field of a run that is a value: its dotted name, the types in its annotation and its default."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from leaves(field.annotation, *prefix, name)
+        else:
+            yield ".".join((*prefix, name)), kinds(field.annotation), field.get_default()
+
+
+def kinds(annotation) -> set:
+    inner = get_args(annotation)
+    return set().union(*map(kinds, inner)) if inner and get_origin(annotation) is not Literal else {annotation}
+
+
+def nested(name: str, value) -> dict:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_whole_number_may_be_written_as_people_do(method):
+    """In YAML, where 4e0 is text, and on the command line."""
+    flags = []
+    for name, types, default in leaves(config_model(method)):
+        if int not in types:
+            continue
+        value = 1 if default is None else default
+        many = isinstance(value, tuple)
+        text = [f"{number}e0" for number in (value if many else [value])]
+        config = parse_config({"method": method} | nested(name, text if many else text[0]))
+        assert reduce(getattr, name.split("."), config) == value, name
+        flags += [f"--{name.replace('_', '-')}", *text] if default is not None else []
+        for wrong in (1.5, float("nan"), True):
+            with pytest.raises(DataError, match=f"{name}.*: input should"):
+                parse_config({"method": method} | nested(name, [wrong] * 3 if many else wrong))
+    assert parse_run(["--method", method, *flags], "train", "") == parse_config({"method": method})
+
+
+@pytest.mark.parametrize("flag", ["--base-seed", "--settings.gradient-steps"])
+def test_a_wrong_word_on_the_command_line_is_named_without_pythons_types(flag):
+    with pytest.raises(DataError, match=rf"^Error parsing {flag}: no type matching .*INT.* from \['x'\]; ") as caught:
+        parse_run(["--method", "ncdpo", flag, "x"], "train", "")
+    assert "Annotated" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_number_is_finite(method):
+    for name, types, default in leaves(config_model(method)):
+        if float in types:
+            for wrong in (float("nan"), float("inf"), float("-inf")):
+                value = [wrong, 1.0] if isinstance(default, tuple) or "bounds" in name else wrong
+                with pytest.raises(DataError, match=f"{name}.*: input should be a finite number"):
+                    parse_config({"method": method} | nested(name, value))
 
 
 @pytest.mark.parametrize("method", METHODS)
