@@ -14,7 +14,25 @@ __all__ = ["TASKS", "DataError", "TaskSpec", "get_task", "make_vec"]
 
 
 def _locomotion(name: str, env_id: str, obs_dim: int, action_dim: int, scores: tuple[float, float]) -> TaskSpec:
-    return TaskSpec(name, env_id, obs_dim, action_dim, 1000, f"expert:{name}", scores, native=True)
+    return TaskSpec(name, env_id, obs_dim, action_dim, 1000, f"expert:{name}", scores, simulator="locomotion")
+
+
+def _manipulation(name: str, env_id: str, obs_dim: int, horizon: int, demo_steps: int, arms: int = 1) -> TaskSpec:
+    """robosuite's task with robomimic's low-dimensional observations, DPPO's horizons and chunks."""
+    parts = [f"robot{arm}_{part}" for arm in range(arms) for part in ("eef_pos", "eef_quat", "gripper_qpos")]
+    return TaskSpec(
+        name,
+        env_id,
+        obs_dim,
+        7 * arms,
+        horizon,
+        f"expert:{name}" if demo_steps else "",
+        simulator="manipulation",
+        score="success",
+        chunk=4 * arms,
+        demo_steps=demo_steps,
+        obs_keys=(*parts, "object"),
+    )
 
 
 # reference scores: d4rl.infos.REF_MIN_SCORE and REF_MAX_SCORE of D4RL 1.1
@@ -24,6 +42,10 @@ TASKS: dict[str, TaskSpec] = {
         _locomotion("hopper-medium", "Hopper-v5", 11, 3, (-20.272305, 3234.3)),
         _locomotion("walker2d-medium", "Walker2d-v5", 17, 6, (1.629008, 4592.3)),
         _locomotion("halfcheetah-medium", "HalfCheetah-v5", 17, 6, (-280.178953, 12135.0)),
+        _manipulation("lift", "robosuite/Lift", 19, 300, 4_000),
+        _manipulation("can", "robosuite/PickPlaceCan", 23, 300, 8_000),
+        _manipulation("square", "robosuite/NutAssemblySquare", 23, 400, 10_000),
+        _manipulation("transport", "robosuite/TwoArmTransport", 59, 800, 0, arms=2),
     )
 }
 
@@ -64,10 +86,14 @@ def make_vec(
     from gymnasium.vector import AutoresetMode
 
     mode = autoreset or AutoresetMode.SAME_STEP
-    if task.native:
-        from dpft.envs.batched_mujoco import BatchedMujoco
+    if task.simulator == "locomotion":
+        from dpft.envs.locomotion import BatchedLocomotion
 
-        return BatchedMujoco(task, num_envs, chunk, threads, mode)
+        return BatchedLocomotion(task, num_envs, chunk, threads, mode)
+    if task.simulator == "manipulation":
+        from dpft.envs.manipulation import BatchedManipulation
+
+        return BatchedManipulation(task, num_envs, chunk, threads, mode)
     from dpft.envs.chunked_gym import ChunkedGym
 
     return ChunkedGym(task, num_envs, chunk, threads, mode)

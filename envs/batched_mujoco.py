@@ -1,8 +1,8 @@
 """MuJoCo's native batch engine behind the chunked interface: many simulations, whole chunks, threads of its own."""
 
+from abc import abstractmethod
 from typing import Any
 
-import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium.utils.seeding import np_random
@@ -10,30 +10,51 @@ from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
 
 from dpft.envs.chunked import Array, ChunkedVectorEnv
-from dpft.envs.locomotion import LOCOMOTION
 from dpft.envs.task import TaskSpec
 
 mujoco.set_mju_user_warning(lambda message: None)  # an unstable simulation shows in its state, not in a log file
 
 NO_FORWARD = mujoco.mjtStage.mjSTAGE_NONE.value
+Rows = Array | slice  # of the slots that take part: a slice gives views
 
 
 class BatchedMujoco(ChunkedVectorEnv):
-    """Bit-equal to Gymnasium's v5 environment stepped one at a time with the same float32 actions."""
+    """A family of tasks says how an episode starts, what a step does and what is observed; the rest is the same."""
 
-    def __init__(self, task: TaskSpec, num_envs: int, chunk: int, threads: int, autoreset: AutoresetMode) -> None:
-        reference: Any = gym.make(task.env_id).unwrapped
-        self.model, self.frame_skip, self.dt = reference.model, reference.frame_skip, reference.dt
-        self.init_qpos, self.init_qvel = reference.init_qpos.copy(), reference.init_qvel.copy()
-        space = reference.action_space
-        super().__init__(task, num_envs, chunk, space.low, space.high, autoreset)
-        self.rules = LOCOMOTION[task.env_id]
-        self.batch = Batch(self.model, nsim=num_envs, nthread=threads)
-        self.qpos, self.qvel, self.ctrl = (self.batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+    def __init__(
+        self,
+        task: TaskSpec,
+        model: mujoco.MjModel,
+        num_envs: int,
+        chunk: int,
+        threads: int,
+        low: Array,
+        high: Array,
+        autoreset: AutoresetMode,
+        persistent: bool = False,
+    ) -> None:
+        super().__init__(task, num_envs, chunk, low, high, autoreset)
+        self.model = model
+        self.batch = Batch(model, nsim=num_envs, nthread=threads, persistent=persistent)
         self.elapsed = np.zeros(num_envs, np.int64)  # environment steps since the reset
         self.resting = np.ones(num_envs, bool)  # finished, until the next reset (AutoresetMode.DISABLED)
         self.ended = np.zeros((2, num_envs), bool)  # terminated, truncated
         self.rngs = [np_random(seed)[0] for seed in range(num_envs)]
+
+    @abstractmethod
+    def start(self, slots: Array) -> None:
+        """Put these slots into the first state of an episode; the engine's own reset has been done."""
+
+    @abstractmethod
+    def advance(self, rows: Rows, ids: Array | None, action: Array) -> tuple[Array, Array, Array]:
+        """One environment step of some slots (rows; ids are the same for the engine, None for all).
+
+        action [n, A] of all slots, float32 -> reward, terminated, solved of those slots.
+        """
+
+    @abstractmethod
+    def observe(self, rows: Rows) -> Array:
+        """[len(rows), O] in an array of its own."""
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -43,40 +64,36 @@ class BatchedMujoco(ChunkedVectorEnv):
         self._restart(np.arange(self.num_envs))
         self.resting[:] = False
         self.ended[:] = False
-        return self.rules.observe(self.qpos, self.qvel), {}
+        return self.observe(slice(None)), {}
 
     def _restart(self, slots: Array) -> None:
         self.batch.reset(slots.astype(np.int32), stage=NO_FORWARD)  # discards earlier writes, so it comes first
-        for i in slots:
-            self.qpos[i], self.qvel[i] = self.rules.reset_state(self.init_qpos, self.init_qvel, self.rngs[i])
         self.elapsed[slots] = 0
+        self.start(slots)
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict]:
         actions = self.check_chunk(actions)
         reward = np.zeros(self.num_envs)
         executed = np.zeros(self.num_envs, np.int64)
+        success = np.zeros(self.num_envs, bool)
         terminated, truncated = self.ended.copy() if self.resting.any() else np.zeros((2, self.num_envs), bool)
         alive = ~self.resting
         for h in range(self.chunk):
-            rows: Any = slice(None)
+            rows: Rows = slice(None)
             ids = None
             if not alive.all():
                 rows = np.flatnonzero(alive)
                 if not len(rows):
                     break
                 ids = rows.astype(np.int32)
-            before = self.qpos[rows, 0].copy()
-            self.ctrl[:] = actions[:, h]
-            self.batch.step(ids, nstep=self.frame_skip)
-            qpos, qvel = self.qpos[rows], self.qvel[rows]
-            healthy = self.rules.healthy(qpos, qvel)
-            reward[rows] += self.rules.reward((qpos[:, 0] - before) / self.dt, healthy, actions[rows, h])
+            gained, terminated[rows], solved = self.advance(rows, ids, actions[:, h])
+            reward[rows] += gained
+            success[rows] |= solved
             executed[rows] += 1
             self.elapsed[rows] += 1
-            terminated[rows] = ~healthy
             truncated[rows] = self.elapsed[rows] >= self.task.max_episode_steps
             alive = ~(terminated | truncated | self.resting)
-        obs = final_obs = self.rules.observe(self.qpos, self.qvel)
+        obs = final_obs = self.observe(slice(None))
         done = np.flatnonzero((terminated | truncated) & ~self.resting)
         if self.autoreset == AutoresetMode.DISABLED:
             self.resting[done] = True
@@ -84,8 +101,9 @@ class BatchedMujoco(ChunkedVectorEnv):
         elif len(done):
             self._restart(done)
             obs = final_obs.copy()
-            obs[done] = self.rules.observe(self.qpos[done], self.qvel[done])
-        return obs, reward, terminated, truncated, {"executed": executed, "final_obs": final_obs}
+            obs[done] = self.observe(done)
+        info = {"executed": executed, "final_obs": final_obs}
+        return obs, reward, terminated, truncated, info | ({"success": success} if self.task.score == "success" else {})
 
     def get_state(self) -> dict[str, Any]:
         return {

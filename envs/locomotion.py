@@ -1,11 +1,16 @@
 """Hopper, Walker2d and HalfCheetah as Gymnasium's v5 environments define them, for many states at once."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from numpy.random import Generator
 
-Array = np.ndarray
+from dpft.envs.batched_mujoco import BatchedMujoco, Rows
+from dpft.envs.chunked import Array
+from dpft.envs.task import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,32 @@ LOCOMOTION: dict[str, Locomotion] = {
     "Walker2d-v5": Walker2dV5(control_cost=1e-3, reset_noise=5e-3, healthy_reward=1.0, velocity_clip=10.0),
     "HalfCheetah-v5": Locomotion(control_cost=0.1, reset_noise=0.1, normal_velocity_noise=True),
 }
+
+
+class BatchedLocomotion(BatchedMujoco):
+    """Bit-equal to Gymnasium's v5 environment stepped one at a time with the same float32 actions."""
+
+    def __init__(self, task: TaskSpec, num_envs: int, chunk: int, threads: int, autoreset: AutoresetMode) -> None:
+        reference: Any = gym.make(task.env_id).unwrapped
+        self.frame_skip, self.dt = reference.frame_skip, reference.dt
+        self.init_qpos, self.init_qvel = reference.init_qpos.copy(), reference.init_qvel.copy()
+        box = reference.action_space
+        super().__init__(task, reference.model, num_envs, chunk, threads, box.low, box.high, autoreset)
+        self.rules = LOCOMOTION[task.env_id]
+        self.qpos, self.qvel, self.ctrl = (self.batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+
+    def start(self, slots: Array) -> None:
+        for i in slots:
+            self.qpos[i], self.qvel[i] = self.rules.reset_state(self.init_qpos, self.init_qvel, self.rngs[i])
+
+    def advance(self, rows: Rows, ids: Array | None, action: Array) -> tuple[Array, Array, Array]:
+        before = self.qpos[rows, 0].copy()
+        self.ctrl[:] = action
+        self.batch.step(ids, nstep=self.frame_skip)
+        qpos, qvel = self.qpos[rows], self.qvel[rows]
+        healthy = self.rules.healthy(qpos, qvel)
+        reward = self.rules.reward((qpos[:, 0] - before) / self.dt, healthy, action[rows])
+        return reward, ~healthy, np.zeros_like(healthy)
+
+    def observe(self, rows: Rows) -> Array:
+        return self.rules.observe(self.qpos[rows], self.qvel[rows])

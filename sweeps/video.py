@@ -127,10 +127,11 @@ def make_env(task: "TaskSpec") -> Any:
     import gymnasium as gym
 
     # the camera that Gymnasium takes by itself does not follow every robot
-    view: dict[str, Any] = {"width": SIDE, "height": SIDE, "camera_name": "track"} if task.native else {}
+    ours = task.simulator == "locomotion"
+    view: dict[str, Any] = {"width": SIDE, "height": SIDE, "camera_name": "track"} if ours else {}
     try:
         env: Any = gym.make(task.env_id, render_mode="rgb_array", **view)
-        if task.native:
+        if ours:
             env.unwrapped.model.vis.quality.shadowsize = SHADOWS
         env.reset()
         env.render()

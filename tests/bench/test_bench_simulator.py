@@ -15,6 +15,7 @@ from dpft.envs import TASKS, make_vec
 from dpft.envs.experts import load_expert
 
 ENVS, CHUNK, CHUNKS = 40, 4, 100
+LOCOMOTION = [name for name, task in TASKS.items() if task.simulator == "locomotion"]
 EXPERTS = sorted(Path(dpft.envs.experts.__file__).parent.glob("*.safetensors"))
 
 
@@ -39,7 +40,7 @@ def bare_physics(model, data, frame_skip, states, chunk, executed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "policy"), [(name, "random") for name in TASKS] + [(path.stem, "expert") for path in EXPERTS]
+    ("name", "policy"), [(name, "random") for name in LOCOMOTION] + [(path.stem, "expert") for path in EXPERTS]
 )
 def test_engine_against_bare_physics(benchmark, name, policy):
     """One thread, chunk by chunk in pairs, so that the ratio survives a noisy machine; it should be at least 0.9."""
@@ -84,7 +85,7 @@ def test_rate(benchmark, envs, threads):
     benchmark(env.step, chunk)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", LOCOMOTION)
 def test_engine_against_gymnasium(benchmark, name):
     """The same number of random actions in SyncVectorEnv, in turn."""
     task, rng = TASKS[name], np.random.default_rng(0)

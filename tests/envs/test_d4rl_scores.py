@@ -44,9 +44,10 @@ def last_line(script: str, variables: dict[str, str]) -> str:
 
 @pytest.mark.slow
 def test_reference_scores_are_those_of_d4rl(d4rl):
-    names = [f"{name}-v2" for name in TASKS]
+    scored = {name: task.reference_scores for name, task in TASKS.items() if task.reference_scores}
+    names = [f"{name}-v2" for name in scored]
     scores = json.loads(last_line(SCRIPT % names, d4rl))
-    assert {name: tuple(scores[f"{name}-v2"]) for name in TASKS} == {t.name: t.reference_scores for t in TASKS.values()}
+    assert {name: tuple(scores[f"{name}-v2"]) for name in scored} == scored
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from gymnasium.vector import AutoresetMode
 
 from dpft.envs import TASKS, make_vec
 
+LOCOMOTION = [name for name, task in TASKS.items() if task.simulator == "locomotion"]
+
 
 def gymnasium_reference(task, seeds, chunks):
     """Step one Gymnasium environment a slot with the same chunks; what our step() promises, slot by slot."""
@@ -35,7 +37,7 @@ def gymnasium_reference(task, seeds, chunks):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("limit", [1000, 10])
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", LOCOMOTION)
 def test_bit_equal_to_gymnasium(name, limit, threads):
     """Thousands of steps, with falls and time-outs inside chunks, and actions beyond the box."""
     task = dataclasses.replace(TASKS[name], max_episode_steps=limit)
@@ -68,7 +70,7 @@ def play(env, chunks):
     return [[np.copy(x) for x in (*env.step(chunk)[:4], env.step.__self__.elapsed)] for chunk in chunks]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", LOCOMOTION)
 def test_state_continues_bit_for_bit(name):
     task = TASKS[name]
     rng = np.random.default_rng(0)

@@ -23,7 +23,7 @@ class Identity:
 
 
 SPEC = Spec(obs_dim=11, action_dim=3, chunk=4, gamma=0.99)
-TASK = TaskSpec("hopper", "Hopper-v5", 11, 3, 30, "", None, native=True)  # a time limit of 30 steps
+TASK = TaskSpec("hopper", "Hopper-v5", 11, 3, 30, "", None, simulator="locomotion")  # a time limit of 30 steps
 
 
 def method_of(**settings) -> GaussianPPO:

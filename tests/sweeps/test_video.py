@@ -58,7 +58,7 @@ def test_the_episode_of_evaluation_is_filmed(run, capsys):
     assert [path.name for path in run.glob(".*mp4*")] == []
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if task.simulator == "locomotion"])
 def test_the_camera_follows(task):
     """As much of the robot is seen where it starts as far from there."""
     env = video.make_env(TASKS[task])
