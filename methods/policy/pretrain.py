@@ -1,11 +1,12 @@
 """Behaviour cloning with an exponential moving average of the weights."""
 
-import copy
 import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from dpft.methods.policy.config import PretrainConfig
 from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
@@ -31,7 +32,12 @@ def pretrain(
     optimiser = torch.optim.AdamW(
         policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    average = copy.deepcopy(policy)
+
+    def blend(mean: Tensor, new: Tensor, updates: Tensor) -> Tensor:
+        """Decay min(ema_decay, (1 + n) / (10 + n)) after n updates: what is old fades however early the run ends."""
+        return torch.lerp(mean, new, max(1 - config.ema_decay, 9 / (10 + int(updates))))
+
+    average = AveragedModel(policy, avg_fn=blend)  # the first update is a copy
     recent = torch.zeros((), device=device)
     for step in range(config.steps):
         optimiser.param_groups[0]["lr"] = config.learning_rate * (0.55 + 0.45 * math.cos(math.pi * step / config.steps))
@@ -42,14 +48,10 @@ def pretrain(
         optimiser.step()
         recent += 0.01 * (loss.detach() - recent)
         if (step + 1) % config.ema_every == 0:
-            # a plain copy at first: an average over the random initialisation would linger
-            decay = config.ema_decay if step >= config.steps // 10 else 0.0
-            with torch.no_grad():
-                for mean, new in zip(average.parameters(), policy.parameters(), strict=True):
-                    mean.lerp_(new, 1 - decay)
+            average.update_parameters(policy)
         if on_step:
             on_step(step + 1)
     if not torch.isfinite(recent):
         raise ValueError(f"pre-training diverged: the loss is {recent.item()}")
-    policy.load_state_dict(average.state_dict())
+    policy.load_state_dict(average.module.state_dict())
     return {"loss/cloning": recent.item()}

@@ -131,6 +131,35 @@ def test_cloning_learns_and_is_reproducible(kind):
     assert (out - torch.from_numpy(chunks[:200])).square().mean() < 0.1 * untrained
 
 
+@pytest.mark.parametrize(("steps", "decay"), [(100, 0.995), (4000, 0.995), (4000, 0.5)])
+def test_the_average_forgets_the_start(monkeypatch, steps, decay):
+    """Weights of the average by the step they come from, read off a policy whose only parameter is its step."""
+
+    class Clock(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.late = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+        def draw_cloning_loss(self, obs, chunk, rng):
+            return 0 * self.late
+
+    class Tick(torch.optim.SGD):
+        """Counts what comes after the first tenth of the steps."""
+
+        def __init__(self, parameters, lr, **_):
+            super().__init__(parameters, lr)
+            self.count = 0
+
+        def step(self):
+            self.count += 1
+            self.param_groups[0]["params"][0].data.fill_(float(self.count > steps // 10))
+
+    monkeypatch.setattr(torch.optim, "AdamW", Tick)
+    clock = Clock()
+    pretrain(clock, np.zeros((9, 1)), np.zeros((9, 1, 1)), PretrainConfig(steps=steps, batch=4, ema_decay=decay), 0)
+    assert clock.late > 0.99  # before: 0.84 of 4,000 steps
+
+
 def test_nothing_to_clone():
     policy = make_policy("gaussian", CONFIG, SPEC, 1, seed=0)
     with pytest.raises(ValueError, match="nothing to clone"):
