@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 from typing import Self
 
 import torch
@@ -60,13 +61,13 @@ class DPPO(PPO):
         assert config.finetuned_steps is not None, "the config must be resolved"
         self.samples_per_decision = config.finetuned_steps
         self.frozen = copy.deepcopy(policy.network)  # never in a graph: the chain's first steps carry no gradient
-        sampler = config.sampler, config.sampler_steps
-        self.chain = policy.chain(*sampler, std_floor=config.sampling_std_floor, noise_clip=config.noise_clip)
+        chain = partial(policy.chain, config.sampler, config.sampler_steps, spacing=config.spacing)
+        self.chain = chain(std_floor=config.sampling_std_floor, noise_clip=config.noise_clip)
         if config.sampler == "ddpm":
-            self.exploit_chain = policy.chain(*sampler, std_floor=1e-3, last_std=0.0, noise_clip=config.noise_clip)
+            self.exploit_chain = chain(std_floor=1e-3, last_std=0.0, noise_clip=config.noise_clip)
         else:
-            self.exploit_chain = policy.chain(*sampler, eta=0.0)
-        own_std = policy.chain(*sampler).std
+            self.exploit_chain = chain(eta=0.0)
+        own_std = chain().std
         self.log_prob_std = own_std.clamp(min=config.log_prob_std_floor)[-config.finetuned_steps :]
         self.start_optimisers(policy.network.parameters())
 

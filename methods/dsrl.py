@@ -109,7 +109,7 @@ class DSRL(Method):
     def __init__(self, policy: DiffusionPolicy, spec: Spec, config: DSRLConfig, rng: torch.Generator) -> None:
         super().__init__(policy.requires_grad_(False), spec, config, rng)
         sizes = spec.obs_dim, spec.chunk * spec.action_dim, config.hidden
-        self.chain = policy.chain("ddim", config.sampler_steps, eta=0.0)
+        self.chain = policy.chain("ddim", config.sampler_steps, spacing=config.spacing, eta=0.0)
         self.actor = seeded(lambda: NoisePolicy(*sizes), rng)
         self.critic = seeded(lambda: Critics(*sizes), rng)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)

@@ -53,7 +53,11 @@ class NCDPO(PPO):
     def __init__(self, policy: DiffusionPolicy, spec: Spec, config: NCDPOConfig, rng: torch.Generator) -> None:
         super().__init__(policy, spec, config, rng)
         self.chain = policy.chain(
-            config.sampler, config.sampler_steps, eta=config.eta, std_floor=config.chain_std_floor
+            config.sampler,
+            config.sampler_steps,
+            spacing=config.spacing,
+            eta=config.eta,
+            std_floor=config.chain_std_floor,
         )
         initial = torch.full((spec.action_dim,), config.std_init, device=rng.device).log()
         self.log_std = nn.Parameter(initial, requires_grad=config.learn_std)
@@ -111,4 +115,4 @@ class NCDPO(PPO):
         return self.reduce(gaussian_log_prob(data["chunk"][decision], mean, self.std()))
 
     def entropy(self) -> Tensor:
-        return self.log_std.mean()
+        return self.std().log().mean()

@@ -14,6 +14,7 @@ class SamplingConfig(MethodConfig):
 
     sampler: Literal["ddpm", "ddim"] = "ddpm"  # DDPM runs every step; DDIM (Song et al. 2021) may skip some
     sampler_steps: Count | None = Field(None, ge=1, le=100)  # denoising steps run; none: K for ddpm, min(5, K) for ddim
+    spacing: Literal["trailing", "leading"] = "trailing"  # ddim's timesteps; released dppo and dsrl: leading
 
     def resolved(self, denoising_steps: int, from_scratch: bool = False) -> Self:
         steps = self.sampler_steps or (denoising_steps if self.sampler == "ddpm" else min(5, denoising_steps))

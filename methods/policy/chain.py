@@ -11,6 +11,18 @@ from dpft.methods.policy.schedule import NoiseSchedule
 
 Index = int | Tensor  # one step for all rows, or one per row [n]
 Sampler = Literal["ddpm", "ddim"]
+Spacing = Literal["trailing", "leading"]
+
+
+def ddim_timesteps(denoising_steps: int, steps: int, spacing: Spacing) -> Tensor:
+    """The S of K timesteps that DDIM visits, descending [S] (Lin et al. 2023, table 2).
+
+    "trailing" divides all of K and starts at K - 1, where there is no signal; "leading" visits every (K // S)-th from
+    0 on, so that it starts lower: at K / 2 and a bit where S does not divide K.
+    """
+    if spacing == "trailing":
+        return torch.round(denoising_steps * torch.arange(steps, 0, -1) / steps).long() - 1
+    return torch.arange(steps).flip(0) * (denoising_steps // steps)
 
 
 class Chain(nn.Module):
@@ -29,6 +41,7 @@ class Chain(nn.Module):
         sampler: Sampler,
         steps: int,
         *,
+        spacing: Spacing = "trailing",
         eta: float = 1.0,
         std_floor: float = 0.0,
         last_std: float | None = None,
@@ -40,12 +53,11 @@ class Chain(nn.Module):
     ) -> None:
         """eta scales DDIM's noise; std_floor bounds every step's std from below; last_std replaces the last one.
 
-        DDIM visits every (K // steps)-th timestep, starting at 0 ("leading" spacing).
+        DDIM visits ddim_timesteps(K, steps, spacing), DDPM the last steps of all.
         """
         super().__init__()
         count = len(schedule.betas)
-        spacing = count // steps if sampler == "ddim" else 1
-        t = torch.arange(steps).flip(0) * spacing
+        t = ddim_timesteps(count, steps, spacing) if sampler == "ddim" else torch.arange(steps).flip(0)
         alpha_bar = schedule.alpha_bar[t]
         before = torch.cat([alpha_bar[1:], torch.ones(1)])
         if sampler == "ddim":

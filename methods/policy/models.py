@@ -29,8 +29,8 @@ class DiffusionPolicy(nn.Module):
             config.time_dim,
         )
 
-    def chain(self, sampler: Sampler = "ddpm", steps: int | None = None, **options: float | None) -> Chain:
-        """A chain over this policy's schedule; options are Chain's eta, std_floor, last_std and noise_clip."""
+    def chain(self, sampler: Sampler = "ddpm", steps: int | None = None, **options: float | str | None) -> Chain:
+        """A chain over this policy's schedule; options are Chain's spacing, eta, std_floor, last_std and noise_clip."""
         return Chain(
             self.schedule,
             sampler,
@@ -70,7 +70,11 @@ class GaussianPolicy(nn.Module):
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """obs [n, O] -> mean [n, H, A], standard deviation [A]."""
         mean = self.trunk(obs).float().tanh().view(-1, self.spec.chunk, self.spec.action_dim)
-        return mean, bounded_std(self.log_std, self.config.std_bounds)
+        return mean, self.std()
+
+    def std(self) -> Tensor:
+        """Standard deviation of every action dimension, inside its bounds, [A]."""
+        return bounded_std(self.log_std, self.config.std_bounds)
 
     def draw_cloning_loss(self, obs: Tensor, chunk: Tensor, rng: torch.Generator) -> Tensor:
         """Negative log-likelihood; the bounds keep the deviation from following a deterministic demonstrator to 0."""

@@ -36,6 +36,24 @@ def test_schedule_is_valid_for_every_number_of_steps(count):
         assert torch.isfinite(value).all()
 
 
+@given(st.integers(1, 100).flatmap(lambda count: st.tuples(st.just(count), st.integers(1, count))))
+@settings(max_examples=100, deadline=None)
+def test_ddim_starts_at_pure_noise(counts):
+    """Whatever S and K: the first timestep is K - 1, the others are spread evenly over all of K, each once."""
+    count, steps = counts
+    t = policy_of(count).chain("ddim", steps).t
+    assert t[0] == count - 1
+    gaps = -torch.cat([t, torch.tensor([-1])]).diff()
+    assert gaps.min() >= 1
+    assert (gaps - count / steps).abs().max() < 1
+
+
+def test_released_spacing_is_a_switch():
+    chains = [policy_of(9).chain("ddim", 5, spacing=spacing) for spacing in ("trailing", "leading")]
+    assert [chain.t.tolist() for chain in chains] == [[8, 6, 4, 3, 1], [4, 3, 2, 1, 0]]
+    assert policy_of(9).chain("ddpm", 9, spacing="trailing").t.tolist() == list(range(8, -1, -1))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 5, 20, 100])
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_denoise_is_deterministic_given_the_noise(steps, sampler):
@@ -143,5 +161,5 @@ def test_ddim_without_eta_needs_the_first_noise_alone():
     chain = policy.chain("ddim", 5, eta=0.0)
     obs, noise = inputs(chain)
     assert noise.shape == (4, 1, 3, 2)
-    assert chain.t.tolist() == [16, 12, 8, 4, 0]
+    assert chain.t.tolist() == [19, 15, 11, 7, 3]
     assert torch.isfinite(policy.denoise(obs, noise, chain)).all()

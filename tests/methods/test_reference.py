@@ -37,7 +37,9 @@ def load_critic(method, weights: dict) -> None:
 
 
 def make_dppo(block: dict, meta: dict, **settings) -> DPPO:
-    sampler = {"sampler": "ddim", "sampler_steps": meta["ddim_steps"]} if "ddim_steps" in meta else {}
+    sampler = (
+        {"sampler": "ddim", "sampler_steps": meta["ddim_steps"], "spacing": "leading"} if "ddim_steps" in meta else {}
+    )
     fixed = {"finetuned_steps": meta["ft_denoising_steps"], "critic_hidden": (24, 24, 24), "num_envs": 64, "clip": 0.01}
     config = DPPOConfig(**fixed | sampler | settings).resolved(meta["denoising_steps"])
     policy = DiffusionPolicy(POLICY, SPEC, meta["denoising_steps"])
@@ -102,7 +104,7 @@ def test_chain_coefficients_of_ddim(block):
     theirs, meta = block
     if "ddim" not in theirs:
         pytest.skip("a DDPM block")
-    chain = DiffusionPolicy(POLICY, SPEC, meta["denoising_steps"]).chain("ddim", meta["ddim_steps"])
+    chain = DiffusionPolicy(POLICY, SPEC, meta["denoising_steps"]).chain("ddim", meta["ddim_steps"], spacing="leading")
     assert chain.t.tolist() == theirs["ddim"]["ddim_t"].tolist()
     close(chain.signal, theirs["ddim"]["ddim_alphas_sqrt"].flatten())
     close(chain.signal_before**2, theirs["ddim"]["ddim_alphas_prev"].flatten())
