@@ -47,4 +47,4 @@ class GaussianPPO(PPO):
         return self.reduce(gaussian_log_prob(data["chunk"][decision], mean, std))
 
     def entropy(self) -> Tensor:
-        return self.policy.log_std.mean()
+        return self.policy.std().log().mean()

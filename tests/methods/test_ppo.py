@@ -122,6 +122,16 @@ def test_critic_warm_up_leaves_the_actor_alone():
     assert any(not torch.equal(a, b) for a, b in zip(before, method.policy.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("cls", [NCDPO, GaussianPPO])
+def test_the_deviation_that_is_reported_is_inside_its_bounds(cls):
+    """A step may leave the parameter outside: the next use brings it back, and that is what was reported."""
+    method = build(cls, {"learning_rate": 1.0, "target_kl": None})
+    config = method.config if cls is NCDPO else method.policy.config
+    for number in range(3):
+        std = method.update(roll_out(method, number))["policy/std"]
+        assert config.std_bounds[0] * 0.999 <= std <= config.std_bounds[1] * 1.001
+
+
 @pytest.mark.parametrize("cls", [DPPO, NCDPO, GaussianPPO])
 def test_bfloat16_leaves_the_ratio_of_fresh_samples_alone(cls):
     """Old log-probabilities come from the same graph and shapes: within a twentieth of the clip, before and after."""
