@@ -1,16 +1,19 @@
 """Evaluation: a fixed number of complete episodes, in environments of their own."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from dpft.envs import TaskSpec, make_vec
 from dpft.methods.interface import Method
 from dpft.sweeps.collect import Diverged, Scale
 
-SLOTS = 40  # episodes played side by side
+SLOTS = 40  # episodes played side by side, and rows of every batch that the method sees
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,12 @@ class Episode:
 
 
 class Evaluator:
-    """Plays episodes seed, seed + 1, …: episode j always starts from the same state.
+    """Plays episodes seed, seed + 1, …: episode j always starts from the same state and meets the same noise.
 
     Episodes are given to slots beforehand and all of them are completed, so that short episodes count no more often
-    than long ones. The method draws from a stream of its own, so training is the same however often it is evaluated.
+    than long ones. Every SLOTS episodes have a stream of draws of their own, and the method always sees SLOTS rows:
+    what an episode draws, and how its row is rounded, depends neither on how many are played nor on the others.
+    Training draws from another stream, so it is the same however often it is evaluated.
     """
 
     def __init__(self, task: TaskSpec, chunk: int, threads: int, scale: Scale) -> None:
@@ -34,24 +39,35 @@ class Evaluator:
     def __call__(self, method: Method, episodes: int, seed: int, noise_seed: int) -> list[Episode]:
         """Raises Diverged where an action is not finite."""
         played: list[Episode] = []
-        with method.drawing_from(noise_seed):
-            while len(played) < episodes:
-                count = min(SLOTS, episodes - len(played))
-                played += self._play(method, [seed + len(played) + i for i in range(count)])
+        for first in range(0, episodes, SLOTS):
+            with self.drawing(method, noise_seed, first // SLOTS):
+                played += self._play(method, [seed + i for i in range(first, min(first + SLOTS, episodes))])
         return played
+
+    def drawing(self, method: Method, noise_seed: int, block: int = 0) -> AbstractContextManager[None]:
+        """Held while the block-th SLOTS episodes are played."""
+        return method.drawing_from(int(np.random.SeedSequence([noise_seed, block]).generate_state(1)[0]))
+
+    def decide(self, method: Method, obs: np.ndarray, box: Box) -> np.ndarray:
+        """Observations of at most SLOTS episodes [n, O] -> the chunks to execute [n, H, A], in the environment's units.
+
+        Raises Diverged where an action is not finite.
+        """
+        rows = np.resize(self.scale.obs(obs), (SLOTS, obs.shape[1]))  # the missing ones repeat the others
+        chunk = method.exploit(torch.from_numpy(rows).to(method.device))[: len(obs)].cpu().numpy()
+        if not np.isfinite(chunk).all():
+            raise Diverged("the policy's actions are not finite in evaluation")
+        return np.clip(self.scale.action(chunk), box.low, box.high).astype(np.float32)
 
     def _play(self, method: Method, seeds: list[int]) -> list[Episode]:
         env = make_vec(self.task, len(seeds), self.chunk, self.threads, AutoresetMode.DISABLED)
-        low, high = env.single_action_space.low, env.single_action_space.high  # type: ignore[attr-defined]
+        box: Any = env.single_action_space
         obs, _ = env.reset(seed=seeds)
         total, length = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
         done = np.zeros(len(seeds), bool)
         terminated = done
         while not done.all():
-            chunk = method.exploit(torch.from_numpy(self.scale.obs(obs)).to(method.device)).cpu().numpy()
-            if not np.isfinite(chunk).all():
-                raise Diverged("the policy's actions are not finite in evaluation")
-            obs, reward, terminated, truncated, info = env.step(np.clip(self.scale.action(chunk), low, high))
+            obs, reward, terminated, truncated, info = env.step(self.decide(method, obs, box))
             total += reward
             length += info["executed"]
             done = terminated | truncated

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     with pretraining(f"filming {task.name}", 2 * task.max_episode_steps) as advance, replacing(out) as temporary:
 
         def episode(method: "Method", done: int) -> Iterator[Frame]:
-            with method.drawing_from(stream(config.seed, EVALUATION)):
+            with evaluator.drawing(method, stream(config.seed, EVALUATION)):
                 for frame in play(method, evaluator, seed, every):
                     advance(done + frame.step)
                     yield frame
@@ -153,17 +153,13 @@ def frame_rate(task: "TaskSpec") -> tuple[int, Fraction]:
 
 def play(method: "Method", evaluator: "Evaluator", seed: int, every: int) -> Iterator[Frame]:
     """An episode in Gymnasium, as Evaluator plays it: a frame of the initial state, every so many steps, and last."""
-    import torch
-
     env = make_env(evaluator.task)
     try:
         obs, _ = env.reset(seed=seed)
         step, total, ended = 0, 0.0, ""
         yield Frame(env.render(), step, total)
         while not ended:
-            rows = torch.from_numpy(evaluator.scale.obs(np.asarray(obs, np.float64)[None])).to(method.device)
-            actions = evaluator.scale.action(method.exploit(rows).cpu().numpy())[0]
-            for action in np.clip(actions, env.action_space.low, env.action_space.high).astype(np.float32):
+            for action in evaluator.decide(method, np.asarray(obs, np.float64)[None], env.action_space)[0]:
                 obs, reward, terminated, truncated, _ = env.step(action)
                 step, total = step + 1, total + float(reward)
                 ended = "terminated" if terminated else "truncated" if truncated else ""

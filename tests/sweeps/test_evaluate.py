@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from dpft.envs import TaskSpec
+from dpft.methods import METHODS, get_method
 from dpft.methods.conformance import SMALL
+from dpft.methods.dppo import DPPO, DPPOConfig
 from dpft.methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
 from dpft.methods.interface import Spec
 from dpft.methods.policy.models import make_policy
 from dpft.sweeps.collect import Collector, Diverged
-from dpft.sweeps.evaluate import Evaluator
+from dpft.sweeps.evaluate import SLOTS, Evaluator
 
 
 class Identity:
@@ -39,7 +41,7 @@ def by_hand(method, seed: int, row: int) -> tuple[float, int, str]:
     total, length = 0.0, 0
     while True:
         # the same row of the same batch shape as in the evaluation: rounding may depend on both
-        rows = torch.from_numpy(np.repeat(obs[None], 3, 0).astype(np.float32))
+        rows = torch.from_numpy(np.repeat(obs[None], SLOTS, 0).astype(np.float32))
         for action in np.clip(method.exploit(rows)[row].numpy(), -1, 1):
             obs, reward, terminated, truncated, _ = env.step(action)
             total, length = total + reward, length + 1
@@ -57,13 +59,31 @@ def test_every_episode_is_what_gymnasium_gives():
         assert episode.total == pytest.approx(total, rel=1e-9)
 
 
-def test_number_of_episodes_does_not_change_the_first_ones():
-    """More than one round of slots; each seed is played once, to its end."""
+@pytest.mark.parametrize("name", METHODS)
+def test_more_episodes_extend_fewer(name):
+    """Bit for bit: episode j depends on the seeds and on j, not on how many are played; each is played to its end."""
+    cls = get_method(name)
+    policy = make_policy(cls.fine_tunes, SMALL, SPEC, 3, seed=0)
+    method = cls(policy, SPEC, cls.Config().resolved(3), torch.Generator().manual_seed(0))
     evaluator = Evaluator(TASK, 4, 1, Identity())
-    few, many = evaluator(method_of(), 40, 7, 0), evaluator(method_of(), 95, 7, 0)
-    assert many[:40] == few
-    assert [e.seed for e in many] == list(range(7, 102))
+    few, more, many = (evaluator(method, count, 7, noise_seed=5) for count in (3, SLOTS, 2 * SLOTS + 5))
+    assert many[:SLOTS] == more
+    assert more[:3] == few
+    assert [e.seed for e in many] == list(range(7, 7 + len(many)))
     assert all(e.length == 30 or e.ended == "terminated" for e in many)
+    assert name == "gaussian-ppo" or evaluator(method, 3, 7, noise_seed=6) != few  # its mean draws nothing
+
+
+def test_every_block_of_episodes_has_noise_of_its_own():
+    policy = make_policy("diffusion", SMALL, SPEC, 3, seed=0)
+    method = DPPO(policy, SPEC, DPPOConfig().resolved(3), torch.Generator().manual_seed(0))
+    evaluator = Evaluator(TASK, 4, 1, Identity())
+    obs = np.zeros((1, 11))
+    decisions = []
+    for block in range(2):
+        with evaluator.drawing(method, 5, block):
+            decisions.append(evaluator.decide(method, obs, gym.make("Hopper-v5").action_space))
+    assert not np.array_equal(*decisions)
 
 
 def test_not_finite_is_said():
