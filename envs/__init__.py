@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from dpft.envs.task import DataError, TaskSpec, first_line
 
 if TYPE_CHECKING:
+    from gymnasium.spaces import Box
     from gymnasium.vector import AutoresetMode
 
     from dpft.envs.chunked import ChunkedVectorEnv
 
-__all__ = ["TASKS", "DataError", "TaskSpec", "get_task", "make_vec"]
+__all__ = ["TASKS", "DataError", "TaskSpec", "get_task", "make_vec", "spaces"]
 
 
 def _locomotion(name: str, env_id: str, obs_dim: int, action_dim: int, scores: tuple[float, float]) -> TaskSpec:
@@ -77,6 +78,15 @@ def get_task(name: str) -> TaskSpec:
     if limit is None:
         raise DataError(f"task {name!r} has no time limit: register it with max_episode_steps")
     return TaskSpec(name, name, obs.shape[0], action.shape[0], limit, demos="")
+
+
+def spaces(task: TaskSpec) -> "tuple[Box, Box]":
+    """The observation and the action space of one environment."""
+    import gymnasium as gym
+
+    env: Any = gym.make(task.env_id)
+    env.close()
+    return env.observation_space, env.action_space
 
 
 def make_vec(

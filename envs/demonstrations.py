@@ -9,12 +9,17 @@ import numpy as np
 from dpft.envs.task import DataError, TaskSpec
 
 Array = np.ndarray
-EPSILON = np.float32(1e-6)  # keeps a constant dimension finite, as DPPO's data conversion does
+EPSILON = np.float32(1e-6)  # in the width, as DPPO's data conversion has it
+NARROW = 1e-3, 1e-5  # a range that is no wider than this, or than this share of its magnitude, is no scale
+ROUNDING = 1e-5  # action units by which an action may leave the environment's box unnoticed
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Minimum and maximum of the demonstrations map observations and actions to [-1, 1]; all float32."""
+    """Minimum and maximum of the demonstrations map observations and actions to [-1, 1]; all float32.
+
+    A dimension that is nearly constant in them is only shifted, to 0: its range says nothing about its scale.
+    """
 
     obs_min: Array  # [O]
     obs_max: Array
@@ -28,17 +33,53 @@ class Normaliser:
 
     def obs(self, obs: Array) -> Array:
         """[..., O] in the environment's units -> normalised float32; may leave [-1, 1]."""
-        return _normalise(obs, self.obs_min, self.obs_max)
+        return _normalise(obs, *_ends(self.obs_min, self.obs_max))
 
     def normalise_action(self, action: Array) -> Array:
-        return _normalise(action, self.action_min, self.action_max)
+        return _normalise(action, *_ends(self.action_min, self.action_max))
 
     def action(self, chunk: Array) -> Array:
         """[..., A] normalised -> action units, float32, not clipped."""
-        return denormalise(chunk, self.action_min, self.action_max)
+        return denormalise(chunk, *_ends(self.action_min, self.action_max))
 
     def arrays(self) -> dict[str, Array]:
         return dict(vars(self))
+
+
+def remarks(normaliser: Normaliser, outside: Array) -> list[str]:
+    """A line for each thing that may surprise in demonstrations; outside is what Demonstrations.outside says."""
+    limits = {
+        "observation": (normaliser.obs_min, normaliser.obs_max),
+        "action": (normaliser.action_min, normaliser.action_max),
+    }
+    narrow = {what: np.flatnonzero(_narrow(*ends)[0]) for what, ends in limits.items()}
+    lines = [
+        f"constant or nearly so in the demonstrations, so shifted but not scaled: {what} {', '.join(map(str, which))}"
+        for what, which in narrow.items()
+        if len(which)
+    ]
+    count, distance, total = outside
+    if count:
+        lines.append(
+            f"{count:,.0f} of {total:,.0f} actions of the demonstrations lie outside the environment's box, by up to "
+            f"{distance:.3g}: they are clipped when they are executed"
+        )
+    return lines
+
+
+def _narrow(low: Array, high: Array) -> tuple[Array, Array]:
+    """Which ranges are no scale, and the width from which on they would be one."""
+    absolute, relative = NARROW
+    width = np.maximum(absolute, relative * np.maximum(np.abs(low), np.abs(high)))
+    return high - low <= width, width
+
+
+def _ends(low: Array, high: Array) -> tuple[Array, Array]:
+    """What is mapped to -1 and 1: the range, or 1 to both sides of its centre (more where float32 has no such step)."""
+    narrow, width = _narrow(low, high)
+    centre, half = low + (high - low) / 2, np.maximum(1, width)
+    ends = np.where(narrow, centre - half, low), np.where(narrow, centre + half, high)
+    return ends[0].astype(np.float32), ends[1].astype(np.float32)
 
 
 def _normalise(x: Array, low: Array, high: Array) -> Array:
@@ -63,6 +104,12 @@ class Demonstrations:
     @property
     def mean_return(self) -> float | None:
         return None if self.returns is None else float(np.mean(self.returns))
+
+    def outside(self, low: Array, high: Array) -> Array:
+        """How many actions lie outside the environment's box [A], by how much at most, and of how many: float64 [3]."""
+        beyond = np.maximum(low - self.actions, self.actions - high).max(1)
+        wrong = beyond > ROUNDING
+        return np.array([wrong.sum(), beyond[wrong].max(initial=0.0), len(beyond)], np.float64)
 
     def chunks(self, horizon: int) -> tuple[Array, Array]:
         """Every full window of `horizon` actions inside an episode, with the observation at its start, normalised.

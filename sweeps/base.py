@@ -4,20 +4,24 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Box
 
-from dpft.envs import DataError, TaskSpec
+from dpft.envs import DataError, TaskSpec, spaces
 from dpft.envs.cache import build_once, cache_dir
-from dpft.envs.demonstrations import Demonstrations, Normaliser, load_demos
+from dpft.envs.demonstrations import Demonstrations, Normaliser, load_demos, remarks
 from dpft.methods import get_method
 from dpft.methods.policy.checkpoint import load_policy, save_policy
 from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
 from dpft.methods.policy.pretrain import pretrain
 from dpft.sweeps.config import RunConfig
 
+UNBOUNDED = 1e30  # float32's largest number stands for "no bound" in many spaces
 PROBES = 64  # demonstration observations kept beside a base, for chains.npz
-FORMAT = 1  # raised whenever the same settings would give another base: older caches are then left alone
+FORMAT = 2  # raised whenever the same settings would give another base: older caches are then left alone
 
 
 @dataclass(frozen=True)
@@ -25,27 +29,40 @@ class Base:
     policy: DiffusionPolicy | GaussianPolicy
     normaliser: Normaliser
     probes: np.ndarray  # [64, O] normalised observations
-    digest: str  # SHA-256 of the file, "" where there is none
     demo_mean_return: float | None
+    remarks: list[str]  # what may surprise in the demonstrations, a line each
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights and the normaliser."""
+        tensors = {name: value.cpu().numpy() for name, value in self.policy.state_dict().items()}
+        digest = hashlib.sha256()
+        for name, array in sorted((tensors | self.normaliser.arrays()).items()):
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
 def base_policy(config: RunConfig, task: TaskSpec) -> Base:
     """The base that a resolved config names, on the CPU. Raises DataError where it cannot be had."""
     kind = get_method(config.method).fine_tunes
-    path = Path(config.base).expanduser() if config.base else cached_base(config, task)
-    policy, arrays = load_policy(path, kind, config.policy, config.spec(), config.denoising_steps)
-    if "obs_min" not in arrays:  # DPPO's .pt holds no normaliser
-        arrays = _facts(demonstrations(config, task))
     if config.from_scratch:
         policy = make_policy(kind, config.policy, config.spec(), config.denoising_steps, config.seed)
+        arrays = _scratch_facts(config, task)
+    else:
+        path = Path(config.base).expanduser() if config.base else cached_base(config, task)
+        policy, arrays = load_policy(path, kind, config.policy, config.spec(), config.denoising_steps)
+        if "obs_min" not in arrays:  # DPPO's .pt holds no normaliser
+            arrays = _facts(demonstrations(config, task), task)
     limits = ("obs_min", "obs_max", "action_min", "action_max")
+    normaliser = Normaliser(**{name: arrays[name] for name in limits})
     mean = float(arrays["demo_mean_return"][0])
     return Base(
         policy,
-        Normaliser(**{name: arrays[name] for name in limits}),
+        normaliser,
         arrays["probes"],
-        hashlib.sha256(path.read_bytes()).hexdigest(),
         mean if np.isfinite(mean) else None,
+        remarks(normaliser, arrays.get("outside", np.zeros(3))),
     )
 
 
@@ -53,13 +70,39 @@ def demonstrations(config: RunConfig, task: TaskSpec) -> Demonstrations:
     return load_demos(config.demos.source, task, config.demos.steps, config.demos.seed, config.threads)
 
 
-def _facts(demos: Demonstrations) -> dict[str, np.ndarray]:
+def _facts(demos: Demonstrations, task: TaskSpec) -> dict[str, np.ndarray]:
     rows = np.linspace(0, len(demos.obs) - 1, PROBES).astype(int)
     mean = np.nan if demos.mean_return is None else demos.mean_return
+    box = spaces(task)[1]
     return demos.normaliser.arrays() | {
         "probes": demos.normaliser.obs(demos.obs[rows]),
         "demo_mean_return": np.array([mean], np.float32),
+        "outside": demos.outside(box.low, box.high),
     }
+
+
+def _scratch_facts(config: RunConfig, task: TaskSpec) -> dict[str, np.ndarray]:
+    """Actions by the environment's box, an expert's range would bound what can be learned; observations by the ranges
+    of the demonstrations, where the task has some. What has no bounds keeps its units."""
+    obs_space, action_space = spaces(task)
+    if config.demos.source:
+        facts = _facts(demonstrations(config, task), task)
+    else:
+        normaliser = Normaliser(*_scale(obs_space), *_scale(action_space))
+        env = gym.make(task.env_id)
+        probes = np.stack([env.reset(seed=seed)[0] for seed in range(PROBES)])
+        env.close()
+        facts = normaliser.arrays() | {"probes": normaliser.obs(probes), "demo_mean_return": np.array([np.nan])}
+    low, high = _scale(action_space, (facts["action_min"], facts["action_max"]))
+    return facts | {"action_min": low, "action_max": high, "outside": np.zeros(3)}
+
+
+def _scale(space: Box, otherwise: tuple[Any, Any] = (-1, 1)) -> tuple[np.ndarray, np.ndarray]:
+    """What a space's dimensions are scaled by: their bounds, or something else where they have none."""
+    bounded = np.abs([space.low, space.high]).max(0) < UNBOUNDED
+    pairs = zip((space.low, space.high), otherwise, strict=True)
+    low, high = (np.where(bounded, bound, other).astype(np.float32) for bound, other in pairs)
+    return low, high
 
 
 def cached_base(config: RunConfig, task: TaskSpec) -> Path:
@@ -102,6 +145,6 @@ def cached_base(config: RunConfig, task: TaskSpec) -> Path:
         with pretraining(f"cloning {task.name} K={config.denoising_steps} ({kind})", config.pretrain.steps) as advance:
             metrics = pretrain(policy, obs, chunks, config.pretrain, config.base_seed, advance)
         facts = {key: str(value) for key, value in metrics.items()} | {"made_from": json.dumps(shaped)}
-        save_policy(path, policy, _facts(data), facts)
+        save_policy(path, policy, _facts(data, task), facts)
 
     return build_once(cache_dir() / "bases" / f"{task.name.replace('/', '_')}-{name}.safetensors", build)

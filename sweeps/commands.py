@@ -165,8 +165,8 @@ def demos(argv: list[str]) -> int:
     parser.add_argument("--seed", type=natural, default=0, help="of an expert's roll-out")
     parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)
-    from dpft.envs import get_task
-    from dpft.envs.demonstrations import load_demos
+    from dpft.envs import get_task, spaces
+    from dpft.envs.demonstrations import load_demos, remarks
 
     task = get_task(options.task)
     source = task.demos if options.source is None else options.source
@@ -176,6 +176,9 @@ def demos(argv: list[str]) -> int:
         f"{data.source}: {len(data.lengths)} episodes, {len(data.obs)} steps, mean return {mean}, "
         f"sha256 {data.digest()[:16]}"
     )
+    box = spaces(task)[1]
+    for line in remarks(data.normaliser, data.outside(box.low, box.high)):
+        print(line)
     words = ["dpft", "train", "--task", options.task, "--demos.source", source]
     for name in ("steps", "seed"):
         if getattr(options, name) != parser.get_default(name):

@@ -116,6 +116,8 @@ def complete(config: RunConfig) -> RunConfig:
     method, task = method_class(config.method), task_spec(config.task)
     if config.from_scratch and not method.from_scratch:
         raise DataError(f"from_scratch: {config.method} steers a trained policy and cannot start from a random one")
+    if config.from_scratch and config.base:
+        raise DataError("from_scratch and base exclude each other: a policy is random or it is the file's")
     return config.model_copy(
         update={
             "base_seed": config.seed if config.base_seed == "same" else config.base_seed,

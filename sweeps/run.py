@@ -231,6 +231,8 @@ def train(
         signal.signal(number, signal.default_int_handler)
     task = get_task(config.task)
     base = base_policy(config, task)
+    for line in base.remarks:
+        print(line, flush=True)
     add_facts(owner, base)
     run = Run(config, owner, task, base)
     run.restore(load_checkpoint(folder / "checkpoint", config.device))

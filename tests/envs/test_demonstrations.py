@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from minari.data_collector import EpisodeBuffer
 
 from dpft.envs import TASKS, DataError
-from dpft.envs.demonstrations import Demonstrations, Normaliser, load_demos, make_demonstrations
+from dpft.envs.demonstrations import Demonstrations, Normaliser, load_demos, make_demonstrations, remarks
 
 TASK = TASKS["hopper-medium"]
 LENGTHS = [7, 3, 12]
@@ -193,6 +193,18 @@ def test_dppo_npz(dppo_folder, episodes):
         np.testing.assert_allclose(demos.normaliser.obs(demos.obs), states, atol=1e-5)
 
 
+def test_dppo_npz_with_a_constant_dimension(dppo_folder, episodes):
+    """DPPO's conversion makes it -1; its value comes back, and the environment's deviations are not amplified."""
+    limits, train = (dict(np.load(dppo_folder / name)) for name in ("normalization.npz", "train.npz"))
+    limits["obs_min"][4] = limits["obs_max"][4] = 0.25
+    train["states"][:, 4] = -1
+    np.savez(dppo_folder / "normalization.npz", **limits)
+    np.savez(dppo_folder / "train.npz", **train)
+    demos = load_demos(str(dppo_folder), TASK)
+    assert (demos.obs[:, 4] == 0.25).all()
+    assert np.abs(demos.normaliser.obs(demos.obs[:1] + 0.01)[0, 4]) < 0.011
+
+
 def test_dppo_npz_damaged(dppo_folder):
     refused(str(dppo_folder), "but HalfCheetah-v5 has 17 and 6", TASKS["halfcheetah-medium"])
     train = dppo_folder / "train.npz"
@@ -235,6 +247,58 @@ def test_normaliser_round_trip(actions, others):
     wide = width > 1
     back = normaliser.action(normaliser.normalise_action(others))
     np.testing.assert_allclose(back[:, wide], others[:, wide], rtol=1e-3, atol=1e-2)
+
+
+@given(st.floats(-1e9, 1e9), st.sampled_from([0, 1e-9, 1e-5, 5e-4]), st.floats(-10, 10))
+@settings(max_examples=100, deadline=None)
+def test_a_dimension_without_range_is_not_amplified(centre, width, deviation):
+    """Neither observation nor action of a dimension that hardly varies; both ways remain each other's inverse."""
+    x = (centre + width * np.linspace(0, 1, 9)[:, None]).astype(np.float32)
+    normaliser = Normaliser.of(x, x)
+    other = (x[:1] + np.float32(deviation)).astype(np.float32)
+    moved = np.abs(other - x[4]).astype(float)  # what float32 makes of the deviation
+    assert (np.abs(normaliser.obs(other)) <= 1.001 * moved + 1e-3).all()
+    assert (np.abs(normaliser.obs(x)) <= 0.51).all()
+    back = normaliser.action(normaliser.normalise_action(other))
+    np.testing.assert_allclose(back, other, rtol=1e-6, atol=1e-5)
+
+
+def test_ordinary_dimensions_keep_dppos_formula_to_the_bit():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(50, 3)) * [2e-3, 1, 1e4], np.full((50, 1), 7)], 1).astype(np.float32)
+    low, high = x[:, :3].min(0), x[:, :3].max(0)
+    normaliser = Normaliser.of(x, x)
+    expected = 2 * (x[:, :3] - low) / (high - low + np.float32(1e-6)) - 1
+    assert (normaliser.obs(x)[:, :3] == expected).all()
+    assert (
+        normaliser.action(expected[:, [0, 1, 2, 2]])[:, :3]
+        == (expected + 1) / 2 * (high - low + np.float32(1e-6)) + low
+    ).all()
+
+
+def test_a_large_offset_is_scaled_by_its_range():
+    """A range that float32 resolves is a scale, however far from 0 it is."""
+    x = np.linspace(1e6, 1e6 + 100, 9, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(Normaliser.of(x, x).obs(x)[:, 0], np.linspace(-1, 1, 9), atol=1e-5)
+
+
+def test_remarks_on_demonstrations():
+    rng = np.random.default_rng(0)
+    obs, actions = rng.normal(size=(40, 11)), rng.uniform(-1, 1, (40, 3)).astype(np.float32)
+    box = np.full(3, -1, np.float32), np.full(3, 1, np.float32)
+
+    def lines() -> list[str]:
+        demos = make_demonstrations("x", TASK, obs, actions, np.array([40]), None)
+        return remarks(demos.normaliser, demos.outside(*box))
+
+    actions[0, 0] = np.nextafter(np.float32(1), np.float32(2))  # rounding is not said
+    assert lines() == []
+    obs[:, [2, 4]], actions[:, 1] = 3 + 1e-5 * rng.random((40, 2)), 0
+    actions[:7, 2] = -51
+    constant, action, outside = lines()
+    assert constant.endswith("not scaled: observation 2, 4")
+    assert action.endswith("action 1")
+    assert outside.startswith("7 of 40 actions of the demonstrations lie outside the environment's box, by up to 50:")
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 5))

@@ -16,10 +16,12 @@ from same import read, same_records, timeless
 
 from dpft.envs import DataError, get_task
 from dpft.methods import METHODS
+from dpft.methods.policy.checkpoint import save_policy
 from dpft.sweeps.base import base_policy
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint
+from dpft.sweeps.cli import main
 from dpft.sweeps.collect import Diverged
-from dpft.sweeps.config import resolve
+from dpft.sweeps.config import parse_config, resolve
 from dpft.sweeps.owner import Owner
 from dpft.sweeps.records import Records
 from dpft.sweeps.run import Run, make_method, train
@@ -200,21 +202,79 @@ def test_another_machine_is_refused_unless_allowed(tiny, tmp_path, monkeypatch):
     assert yaml.safe_load(path.read_text())["provenance"]["hardware_changes"][0]["changes"]
 
 
-def test_from_scratch_starts_from_random_weights(tiny, tmp_path):
-    config = resolve(tiny(from_scratch=True))
-    policy = base_policy(config, get_task(config.task)).policy
-    cloned = base_policy(resolve(tiny()), get_task(config.task)).policy
-    other = base_policy(resolve(tiny(from_scratch=True, seed=1)), get_task(config.task)).policy
+def test_from_scratch_starts_from_random_weights(tiny, tmp_path, cache):
+    """And clones nothing; actions span the environment's box, not what the expert did."""
+    task = get_task("hopper-medium")
+    cloned = base_policy(resolve(tiny()), task)
+    bases = sorted((cache / "bases").iterdir())
+    config = resolve(tiny(from_scratch=True, denoising_steps=2))
+    base = base_policy(config, task)
+    other = base_policy(resolve(tiny(from_scratch=True, denoising_steps=2, seed=1)), task)
     key = "network.trunk.input.weight"
-    assert not torch.equal(policy.state_dict()[key], cloned.state_dict()[key])
-    assert not torch.equal(policy.state_dict()[key], other.state_dict()[key])
+    assert not torch.equal(base.policy.state_dict()[key], cloned.policy.state_dict()[key])
+    assert not torch.equal(base.policy.state_dict()[key], other.policy.state_dict()[key])
+    assert np.array_equal(base.normaliser.obs_min, cloned.normaliser.obs_min)
+    assert cloned.normaliser.action_min[0] > -1
+    np.testing.assert_allclose(base.normaliser.action(np.array([[-1] * 3, [1] * 3])), [[-1] * 3, [1] * 3], atol=2e-6)
     assert train(config, tmp_path / "run")["status"] == "done"
+    assert sorted((cache / "bases").iterdir()) == bases
+
+
+def test_from_scratch_needs_no_demonstrations():
+    """A task that has none: bounds of its spaces, where they have some."""
+    config = resolve(parse_config({"task": "Pendulum-v1", "method": "dppo", "from_scratch": True}))
+    base = base_policy(config, get_task("Pendulum-v1"))
+    assert base.demo_mean_return is None
+    assert base.normaliser.obs_max.tolist() == [1, 1, 8]
+    assert base.normaliser.action_max.tolist() == [2]
+    assert base.probes.shape == (64, 3)
+    assert np.abs(base.probes).max() <= 1
+    config = resolve(parse_config({"task": "Hopper-v5", "method": "dppo", "from_scratch": True}))
+    obs = np.random.default_rng(0).normal(size=(5, 11))
+    normaliser = base_policy(config, get_task("Hopper-v5")).normaliser
+    np.testing.assert_allclose(normaliser.obs(obs), obs, rtol=1e-5, atol=1e-5)  # no bounds: the environment's units
+
+
+def test_digest_is_of_the_contents(tiny, tmp_path):
+    """Not of the file: what else is written beside equal weights makes no other base."""
+    config = resolve(tiny())
+    task = get_task(config.task)
+    base = base_policy(config, task)
+    arrays = base.normaliser.arrays() | {"probes": base.probes, "demo_mean_return": np.array([1.0], np.float32)}
+    save_policy(tmp_path / "same.safetensors", base.policy, arrays, {"loss/cloning": "another number"})
+    arrays["action_max"] = arrays["action_max"] + 1
+    save_policy(tmp_path / "other.safetensors", base.policy, arrays, {})
+    digests = [
+        base_policy(resolve(tiny(base=str(tmp_path / f"{name}.safetensors"))), task).digest
+        for name in ("same", "other")
+    ]
+    assert digests[0] == base.digest != digests[1]
+
+
+def test_demonstrations_that_surprise_are_said(tmp_path, capsys, tiny):
+    """A constant observation and actions outside the box: by the run, whose base may come from the cache, and demos."""
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(60, 11)).astype(np.float32)
+    obs[:, 4] = 0
+    low, high = -np.ones(11, np.float32), np.ones(11, np.float32)
+    limits = {"obs_min": low, "obs_max": high, "action_min": low[:3], "action_max": high[:3]}
+    limits["obs_min"][4] = limits["obs_max"][4] = 0
+    np.savez(tmp_path / "train.npz", states=obs, actions=rng.uniform(-50, 50, (60, 3)), traj_lengths=[30, 30])
+    np.savez(tmp_path / "normalization.npz", **limits)
+    config = tiny(demos={"source": str(tmp_path)}, env_steps=0, eval_episodes=1, pretrain={"steps": 10})
+    said = []
+    for name in ("first", "second"):
+        train(config, tmp_path / name)
+        said.append(capsys.readouterr().out.splitlines()[:2])
+    assert main(["demos", "hopper-medium", "--source", str(tmp_path)]) == 0
+    said.append(capsys.readouterr().out.splitlines()[1:3])
+    assert said[0] == said[1] == said[2]
+    assert "observation 4" in said[0][0]
+    assert "of 60 actions of the demonstrations lie outside" in said[0][1]
 
 
 def test_base_of_the_users_own(tiny, tmp_path):
     config = resolve(tiny())
-    from dpft.methods.policy.checkpoint import save_policy
-
     base = base_policy(config, get_task(config.task))
     arrays = base.normaliser.arrays() | {"probes": base.probes, "demo_mean_return": np.array([1.0], np.float32)}
     path = tmp_path / "mine.safetensors"
