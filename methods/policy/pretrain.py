@@ -33,7 +33,7 @@ def pretrain(
         policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
 
-    def blend(mean: Tensor, new: Tensor, updates: Tensor) -> Tensor:
+    def blend(mean: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
         """Decay min(ema_decay, (1 + n) / (10 + n)) after n updates: what is old fades however early the run ends."""
         return torch.lerp(mean, new, max(1 - config.ema_decay, 9 / (10 + int(updates))))
 
