@@ -111,6 +111,20 @@ def load_config(path: Path) -> RunConfig:
         raise DataError(f"{path}: {error}") from None
 
 
+def absolute(config: RunConfig) -> RunConfig:
+    """The same config with its files under whole paths, so that it means the same from any folder."""
+    source = config.demos.source
+    kind, colon, name = source.partition(":")
+    scheme, name = (f"{kind}:", name) if colon and kind in ("expert", "minari", "d4rl") else ("", source)
+    path = Path(name).expanduser()
+    # what is no such file or folder is a name: of an expert, or of a dataset that Minari or d4rl knows
+    folder = scheme != "expert:" and ((path / "data").is_dir() or (path / "train.npz").is_file())
+    if name and scheme != "d4rl:" and (folder or path.is_file()):
+        source = f"{scheme}{path.absolute()}"
+    base = config.base and str(Path(config.base).expanduser().absolute())
+    return config.model_copy(update={"base": base, "demos": config.demos.model_copy(update={"source": source})})
+
+
 def complete(config: RunConfig) -> RunConfig:
     """Fill in everything that depends on K, on the task and on the method. Raises DataError for what does not fit."""
     method, task = method_class(config.method), task_spec(config.task)
@@ -118,6 +132,7 @@ def complete(config: RunConfig) -> RunConfig:
         raise DataError(f"from_scratch: {config.method} steers a trained policy and cannot start from a random one")
     if config.from_scratch and config.base:
         raise DataError("from_scratch and base exclude each other: a policy is random or it is the file's")
+    config = absolute(config)
     return config.model_copy(
         update={
             "base_seed": config.seed if config.base_seed == "same" else config.base_seed,

@@ -9,7 +9,7 @@ from dpft.envs import DataError
 from dpft.methods import METHODS, get_method
 from dpft.methods.fields import Settings
 from dpft.sweeps.commands import parse_run
-from dpft.sweeps.config import config_model, load_config, parse_config, resolve
+from dpft.sweeps.config import complete, config_model, load_config, parse_config, resolve
 
 
 @pytest.mark.parametrize("value", [1_000_000, 1e6, "1e6", "1000000"])
@@ -185,6 +185,30 @@ def test_every_field_says_what_it_is():
                 line = next(text for text in lines if text.strip().startswith(f"{field}:"))
                 inherited = any(field in getattr(base, "model_fields", {}) for base in cls.__mro__[1:])
                 assert "#" in line or inherited, f"{cls.__name__}.{field} has no comment"
+
+
+def test_files_are_written_down_under_whole_paths(tmp_path, monkeypatch):
+    """The run means the same from any folder; names of experts and datasets stay as they are, whatever lies about."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.hdf5").touch()
+    (tmp_path / "expert.safetensors").touch()
+    for folder in ("mine/data", "hopper-medium/data", "dppo"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "dppo/train.npz").touch()
+    for source, expected in {
+        "mine.hdf5": f"{tmp_path}/mine.hdf5",
+        "mine": f"{tmp_path}/mine",
+        "minari:mine": f"minari:{tmp_path}/mine",
+        "dppo": f"{tmp_path}/dppo",
+        "expert:expert.safetensors": f"expert:{tmp_path}/expert.safetensors",
+        "expert:hopper-medium": "expert:hopper-medium",
+        "d4rl:hopper-medium-v2": "d4rl:hopper-medium-v2",
+        "minari:mujoco/hopper/medium-v0": "minari:mujoco/hopper/medium-v0",
+        "": "expert:hopper-medium",
+    }.items():
+        assert complete(parse_config({"demos": {"source": source}})).demos.source == expected
+    assert complete(parse_config({"base": "base.pt"})).base == f"{tmp_path}/base.pt"
+    assert complete(parse_config({})).base is None
 
 
 def test_every_field_is_read_by_the_code():
