@@ -27,6 +27,7 @@ class PPOConfig(MethodConfig):
     critic_warmup: Count = Field(0, ge=0)  # first updates that train the critic alone (dppo: 0 Gym, 2 robomimic)
     clip: float = Field(0.01, gt=0)  # half-width of the ratio's trust region
     log_prob: Literal["mean", "joint"] = "mean"  # over the chunk's H * A elements; the clip has to match (dppo: mean)
+    ratio_elements: Count | None = Field(None, ge=1)  # the mean ratio is the joint one ^ 1 / this; none: H * A (dppo)
     target_kl: float | None = Field(1.0, gt=0)  # stop an update above this k3 estimate (dppo: 1)
     max_grad_norm: float | None = Field(None, gt=0)  # bound on the policy gradient's norm (dppo: none)
     entropy_coef: float = Field(0.0, ge=0)  # weight of the Gaussian's entropy, nats per element (dppo: 0)
@@ -44,6 +45,8 @@ class PPOConfig(MethodConfig):
 
     def model_post_init(self, _context: object) -> None:
         decisions = self.num_envs * self.decisions_per_update
+        if self.ratio_elements and self.log_prob == "joint":
+            raise ValueError("ratio_elements: the joint ratio has no root taken; give log_prob mean, or leave it out")
         cure = "give more num_envs or decisions_per_update, or fewer minibatches"
         if decisions < self.minibatches:
             raise ValueError(f"{self.minibatches} minibatches are more than a rollout's {decisions} decisions: {cure}")
@@ -186,12 +189,15 @@ class PPO(Method):
         return None
 
     def reduce(self, element_log_prob: Tensor) -> Tensor:
-        """[B, H, A] -> [B]: the joint log-probability, or its mean over the elements (a tempered ratio)."""
-        return (
-            element_log_prob.flatten(1).sum(1)
-            if self.config.log_prob == "joint"
-            else element_log_prob.flatten(1).mean(1)
-        )
+        """[B, H, A] -> [B]: the joint log-probability, or its mean over the elements (a tempered ratio).
+
+        The mean's `clip` bounds the joint ratio by (1 +- clip)^(H * A), looser for longer chunks. Divided by
+        `ratio_elements` instead, its region is the same for every chunk and task.
+        """
+        elements = element_log_prob.flatten(1)
+        if self.config.log_prob == "joint":
+            return elements.sum(1)
+        return elements.sum(1) / self.config.ratio_elements if self.config.ratio_elements else elements.mean(1)
 
     def flatten(self, rollout: Rollout) -> dict[str, Tensor]:
         """[T, n, ...] -> [T * n, ...] of everything that the losses read."""

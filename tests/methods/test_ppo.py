@@ -100,6 +100,30 @@ def test_slices_of_a_minibatch_add_up_to_its_gradient(monkeypatch):
     assert metrics[1] == pytest.approx(metrics[0], rel=1e-4, abs=1e-6)
 
 
+def joint_region(cls, chunk: int, **settings) -> list[float]:
+    """The joint ratios at which the mean ratio's gradient stops, for a chunk of SPEC's two action dimensions."""
+    method = build(cls, {"log_prob": "mean", "clip": 0.05} | settings)
+    joint = torch.linspace(-3, 3, 60_001, dtype=torch.float64)
+    log_ratio = method.reduce((joint / (2 * chunk)).view(-1, 1, 1).expand(-1, chunk, 2)).requires_grad_()
+    moves = torch.zeros(len(joint), dtype=torch.bool)
+    for advantage in (-1.0, 1.0):
+        loss = clipped_surrogate(log_ratio, torch.full_like(joint, advantage), torch.tensor(0.05)).sum()
+        moves |= torch.autograd.grad(loss, log_ratio)[0] == 0
+    inside = joint[~moves].exp()
+    return [inside.min().item(), inside.max().item()]
+
+
+@pytest.mark.parametrize("cls", [DPPO, NCDPO, GaussianPPO])
+def test_the_mean_ratios_region_of_a_fixed_root_is_the_same_for_every_chunk(cls):
+    assert joint_region(cls, 6) == pytest.approx([0.95**12, 1.05**12], rel=1e-3)  # as released: looser
+    assert joint_region(cls, 12) == pytest.approx([0.95**24, 1.05**24], rel=1e-3)  # the longer the chunk
+    for chunk in (1, 6, 12):
+        region = joint_region(cls, chunk, ratio_elements=12)
+        assert region == pytest.approx([0.95**12, 1.05**12], rel=1e-3)
+    with pytest.raises(ValueError, match="the joint ratio has no root"):
+        cls.Config(log_prob="joint", ratio_elements=12)
+
+
 def test_minibatches_of_one_decision_are_refused():
     with pytest.raises(ValueError, match="5 minibatches of 8 decisions leave one for each"):
         DPPO.Config(num_envs=4, decisions_per_update=2)
