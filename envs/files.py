@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dpft.envs.task import DataError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk that takes no more
 
 
 @contextmanager
@@ -35,13 +35,13 @@ def replacing(path: Path, check: Callable[[], None] | None = None) -> Iterator[P
 
 @contextmanager
 def full_disk_is_said(folder: Path) -> Iterator[None]:
-    """DataError, one line, for a disk or quota that is full while writing to the folder."""
+    """DataError, one line, for a disk or quota that is full or read-only while writing to the folder."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
         raise DataError(
-            f"cannot write to {folder} ({error.strerror}): free some space and give the same command again, "
-            "nothing is half-written"
+            f"cannot write to {folder} ({error.strerror}): free some space or make it writable, and give the same "
+            "command again; nothing is half-written"
         ) from None

@@ -106,7 +106,7 @@ def load_config(path: Path) -> RunConfig:
     if isinstance(data, dict):
         data.pop("provenance", None)
     try:
-        return parse_config(data or {})
+        return parse_config(data)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,14 +79,16 @@ class SlurmEngine:
             if options.array_parallelism and asked:  # one array after another, or each would run as many
                 parameters["slurm_dependency"] = f"afterany:{asked[-1]}"
             with submitting(len(asked) * size, len(shares)):
-                jobs = self.executor(sweep, parameters).map_array(Share(sweep.folder, options.workers), part)
+                jobs = self.executor(sweep, parameters).map_array(Share(sweep, options.workers), part)
             sweep.record("slurm", options, {job.job_id: part[i] for i, job in enumerate(jobs)}, resumes)
             asked.append(jobs[0].job_id.split("_")[0])
         if asked and resumes < RESUMES:
             after = f"afterany:{':'.join(asked)}"
             last = {"slurm_dependency": after, "timeout_min": 30, "cpus_per_task": 1, "slurm_gpus_per_node": None}
             with submitting(len(shares), len(shares)):
-                job = self.executor(sweep, last).submit(resume_by_itself, sweep.folder.absolute(), resumes + 1)
+                job = self.executor(sweep, last).submit(
+                    resume_by_itself, sweep.folder.absolute(), sweep.flags, resumes + 1
+                )
             sweep.record("slurm", options, {job.job_id: []}, resumes)
         arrays = " ".join(asked) or "none"
         print(f"{len(names):,} runs in {len(shares):,} jobs (arrays: {arrays}); their logs in {sweep.folder / 'slurm'}")
@@ -156,12 +159,12 @@ class SlurmEngine:
 class Share:
     """A job: some runs of a sweep. submitit pickles it; on SIGUSR2 it calls checkpoint() and requeues the job."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.folder, self.workers = folder.absolute(), workers
+    def __init__(self, sweep: Sweep, workers: int) -> None:
+        self.folder, self.flags, self.workers = sweep.folder.absolute(), sweep.flags, workers
 
     def __call__(self, names: list[str]) -> None:
         supervise(
-            Sweep.open(self.folder),
+            replace(Sweep.open(self.folder), flags=self.flags),
             names,
             self.workers,
             lambda name, code, reason: print(f"{name}: code {code} {reason}", flush=True),
@@ -173,11 +176,11 @@ class Share:
         return DelayedSubmission(self, names)
 
 
-def resume_by_itself(folder: Path, resumes: int) -> None:
+def resume_by_itself(folder: Path, flags: tuple[str, ...], resumes: int) -> None:
     """The last job of a sweep: ask for what its jobs did not end."""
     from dpft.sweeps.sweep_commands import launch, make_engine
 
-    sweep = Sweep.open(folder)
+    sweep = replace(Sweep.open(folder), flags=flags)
     launch(sweep, make_engine(sweep, "slurm", {}), resumes)
 
 

@@ -95,6 +95,7 @@ def engine_class(name: str) -> type[Engine]:
 class Sweep:
     folder: Path
     runs: dict[str, dict[str, Any]]  # name -> config as plain data
+    flags: tuple[str, ...] = ()  # of `dpft train`, for this launch
 
     @classmethod
     def open(cls, folder: Path) -> "Sweep":
@@ -148,7 +149,7 @@ class Sweep:
         folder.mkdir(exist_ok=True)
         # what was asked for; config.yaml, which the run itself writes, holds what that meant there
         write_atomically(folder / "request.yaml", yaml.safe_dump(self.runs[name], sort_keys=False))
-        return ["train", "--config", str(folder / "request.yaml"), "--out", str(folder)]
+        return ["train", "--config", str(folder / "request.yaml"), "--out", str(folder), *self.flags]
 
     def record(self, engine: str, options: BaseModel, jobs: dict[str, list[str]], resumes: int = 0) -> Submission:
         """Add to the manifest."""

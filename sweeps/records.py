@@ -21,6 +21,7 @@ from dpft.envs.files import replacing
 from dpft.envs.task import DataError
 from dpft.sweeps.owner import Owner
 from dpft.sweeps.state_file import DONE, Damaged, read_state
+from dpft.sweeps.yaml_file import read_yaml
 
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
 GROWING = ("curve.csv", "episodes.csv", "metrics.csv")
@@ -207,6 +208,15 @@ class Records:
 
 def write_config(owner: Owner, config: dict[str, Any], facts: dict[str, Any]) -> None:
     owner.write("config.yaml", yaml.safe_dump({**config, "provenance": facts}, sort_keys=False))
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.yaml: the resolved config, and what was recorded beside it. Raises DataError where it is damaged."""
+    recorded = read_yaml(folder / "config.yaml")
+    facts = recorded.pop("provenance", None) if isinstance(recorded, dict) else None
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(part), dict) for part in ("hardware", "versions")):
+        raise DataError(f"{folder / 'config.yaml'}: damaged, and with it which run this is: delete {folder}")
+    return recorded, facts
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:

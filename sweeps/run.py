@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import save
 
 from dpft.envs import DataError, TaskSpec, get_task, make_vec
@@ -269,10 +268,9 @@ def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -
         facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores, fine_tunes=kind)
         records.write_config(owner, config.model_dump(mode="json"), facts)
         return config
-    recorded = yaml.safe_load(path.read_text())
-    facts = recorded.pop("provenance")
+    recorded, facts = records.read_config(folder)
     # the machine's own choices (device) were made at the first start
-    device = recorded["device"] if config.device == "auto" else config.device
+    device = recorded.get("device", "auto") if config.device == "auto" else config.device
     config = resolve(config.model_copy(update={"device": device}))
     asked, recorded_flat = flatten(config.model_dump(mode="json")), flatten(recorded)
     different = [
@@ -281,7 +279,7 @@ def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -
     if different:
         raise DataError(f"{folder} holds another run ({different[0]}): choose another --out, or delete it")
     here, there = records.hardware(config.device), facts["hardware"]
-    changed = [f"{key} was {there[key]}, is {here[key]}" for key in ("cpu", "gpu") if there[key] != here[key]]
+    changed = [f"{key} was {there.get(key)}, is {here[key]}" for key in ("cpu", "gpu") if there.get(key) != here[key]]
     changed += [
         f"{name} was {facts['versions'].get(name)}, is {version}"
         for name, version in records.versions().items()
@@ -291,7 +289,7 @@ def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -
         if not allow_hardware_change:
             raise DataError(
                 f"{folder} was started elsewhere ({'; '.join(changed)}): its bits cannot be continued here; "
-                "add --allow-hardware-change to go on all the same, which marks its record"
+                "dpft train and dpft resume take --allow-hardware-change to go on all the same, which marks its record"
             )
         facts.setdefault("hardware_changes", []).append({"at": records.now(), "changes": changed})
         records.write_config(owner, recorded, facts)
@@ -300,8 +298,7 @@ def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -
 
 def add_facts(owner: Owner, base: Base) -> None:
     """What is known of the base once it is there."""
-    recorded = yaml.safe_load((owner.folder / "config.yaml").read_text())
-    facts = recorded.pop("provenance")
+    recorded, facts = records.read_config(owner.folder)
     facts |= {"base_digest": base.digest, "demo_mean_return": base.demo_mean_return}
     records.write_config(owner, recorded, facts)
 

@@ -1,6 +1,7 @@
 """The verbs that launch: sweep, resume, cancel."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -117,10 +118,17 @@ def resume(argv: list[str]) -> int:
         epilog="example: dpft resume runs/quickstart --workers 2",
     )
     parser.add_argument("sweep", type=place)
+    parser.add_argument(
+        "--allow-hardware-change",
+        action="store_true",
+        help="continue runs that were begun on another kind of machine, too, which marks their records",
+    )
     engine_flags(parser)
     options = parser.parse_args(argv)
-    found = Sweep.open(options.sweep)
-    return launch(found, make_engine(found, options.engine, engine_options(options, {"sweep"})))
+    flags = ("--allow-hardware-change",) if options.allow_hardware_change else ()
+    found = replace(Sweep.open(options.sweep), flags=flags)
+    given = engine_options(options, {"sweep", "allow_hardware_change"})
+    return launch(found, make_engine(found, options.engine, given))
 
 
 def cancel(argv: list[str]) -> int:

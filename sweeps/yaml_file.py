@@ -8,11 +8,17 @@ import yaml
 
 from dpft.envs.task import DataError
 
+# of YAML 1.1 only what people mean: 1:30:00 is a time, 0123 and 2026-11-25 are names, on and yes are words
+PLAIN = {
+    "tag:yaml.org,2002:bool": re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"),
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"),
+    "tag:yaml.org,2002:timestamp": re.compile(r"(?!)"),
+}
+
 
 class UniqueKeys(yaml.SafeLoader):
-    # 1:30:00 is a time, not the 5400 that YAML 1.1 makes of it
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, re.compile(r"[-+]?[0-9][0-9_]*$") if tag.endswith(":int") else pattern) for tag, pattern in rules]
+        first: [(tag, PLAIN.get(tag, pattern)) for tag, pattern in rules]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -27,7 +33,10 @@ class UniqueKeys(yaml.SafeLoader):
 
 def parse_yaml(text: str) -> Any:
     """Raises yaml.YAMLError for what is no YAML and for a key given twice."""
-    return yaml.load(text, UniqueKeys)
+    try:
+        return yaml.load(text, UniqueKeys)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise yaml.YAMLError(f"a value that cannot be read ({type(error).__name__})") from None
 
 
 def read_yaml(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Damaged state files, and folders that are taken away: one run's trouble, never the sweep's."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from same import same_records
@@ -127,6 +129,73 @@ def test_a_folder_that_is_deleted_under_its_run_fails_alone(tmp_path, monkeypatc
     }
     assert states(made)[first].state == "failed"
     assert states(made)[first].reason == ended[first][1]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "env_steps: 300", "a: !!int", "\0", "provenance: {hardware: 1}"])
+def test_a_damaged_config_is_one_line(content, copy, capsys):
+    """Of a run that has not ended; nobody can say whether its records are those that are asked for."""
+    name, _ = copy.runs
+    (copy.run(name) / "done.json").unlink()
+    (copy.run(name) / "config.yaml").write_text(content)
+    assert main(["resume", str(copy.folder)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("dpft train: ")
+    assert str(copy.run(name) / "config.yaml") in captured.err
+    assert captured.err.count("\n") == 1
+    assert f"failed   {name}" in captured.out
+    if content in ("", "[]"):
+        assert main(["eval", str(copy.run(name))]) == 2
+        assert str(copy.run(name) / "config.yaml") in one_line(capsys, "eval")
+
+
+def test_another_machine_is_allowed_for_a_whole_sweep(copy, capsys):
+    """The flag that a run's refusal names is one of resume."""
+    for name in copy.runs:
+        (copy.run(name) / "done.json").unlink()
+        config = yaml.safe_load((copy.run(name) / "config.yaml").read_text())
+        config["provenance"]["hardware"]["cpu"] = "Another CPU"
+        (copy.run(name) / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["resume", str(copy.folder)]) == 1
+    assert "dpft resume take --allow-hardware-change" in capsys.readouterr().err
+    assert main(["resume", str(copy.folder), "--allow-hardware-change"]) == 0
+    for name in copy.runs:
+        assert "hardware_changes" in (copy.run(name) / "config.yaml").read_text()
+
+
+@pytest.fixture
+def read_only(copy):
+    """The sweep on a disk that takes nothing."""
+    if subprocess.run(["mount", "--bind", copy.folder, copy.folder], capture_output=True).returncode:
+        pytest.skip("mounting needs rights")
+    subprocess.run(["mount", "-o", "remount,bind,ro", copy.folder], check=True)
+    yield copy
+    subprocess.run(["umount", copy.folder], check=True)
+
+
+def test_a_read_only_disk_ends_it_all_in_one_line(read_only, finished, capsys):
+    folder = str(read_only.folder)
+    name, _ = read_only.runs
+    assert main(["status", folder]) == 0
+    capsys.readouterr()
+    for arguments in (
+        ["resume", folder, "--engine", "local"],
+        ["sweep", str(finished / "small.yaml"), "--out", folder],
+        ["train", "--config", str(read_only.run(name) / "request.yaml"), "--out", str(read_only.run(name))],
+    ):
+        assert main(arguments) == 2
+        assert "Read-only file system" in one_line(capsys, arguments[0])
+
+
+def test_a_full_disk_ends_the_launcher(tmp_path, monkeypatch, capsys):
+    """Of one run's folder it is everybody's."""
+    grid = write_grid(tmp_path / "small.yaml", seed=[0, 1])
+
+    def start(sweep: Sweep, name: str, gpu: str | None) -> subprocess.Popen:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(sweep.run(name)))
+
+    monkeypatch.setattr(engine_local, "start", start)
+    assert main(["sweep", str(grid), "--out", str(tmp_path / "out")]) == 2
+    assert "No space left on device" in one_line(capsys, "sweep")
 
 
 STATE_FILES = (
