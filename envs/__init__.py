@@ -3,6 +3,7 @@
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from dpft.envs.own import import_own
 from dpft.envs.task import DataError, TaskSpec, first_line
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ TASKS: dict[str, TaskSpec] = {
 
 
 def get_task(name: str) -> TaskSpec:
-    """A task of this suite, or any Gymnasium id with flat real observations and actions.
+    """A task of this suite, or any Gymnasium id with flat real observations and actions; MODULE:ID is that of a module
+    of the user's, which registers it.
 
     Raises DataError for an unknown name (with the nearest one) and for spaces of another kind.
     """
@@ -60,9 +62,13 @@ def get_task(name: str) -> TaskSpec:
         return TASKS[name]
     import gymnasium as gym
 
-    if name not in gym.registry:
-        near = difflib.get_close_matches(name, [*TASKS, *gym.registry], 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)} and every Gymnasium id"
+    module, colon, env_id = name.rpartition(":")
+    if colon:
+        import_own(module)
+    if env_id not in gym.registry:
+        near = difflib.get_close_matches(env_id, [*gym.registry] if colon else [*TASKS, *gym.registry], 1)
+        others = f"{', '.join(TASKS)}, every Gymnasium id, and MODULE:ID of a module of yours"
+        hint = f"did you mean {module}{colon}{near[0]}?" if near else f"there are {others}"
         raise DataError(f"unknown task {name!r}: {hint}")
     try:
         env = gym.make(name)

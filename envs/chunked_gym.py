@@ -77,13 +77,14 @@ class Slot:
 
 def work(connection: Connection, env_id: str, count: int, autoreset: bool) -> None:
     """A worker's loop: (name, arguments of each slot) in, results of each slot or an error out."""
-    slots = [Slot(env_id) for _ in range(count)]
+    slots: list[Slot] = []
     while True:
         try:
             name, arguments = connection.recv()
         except (EOFError, KeyboardInterrupt):  # the parent is gone
             return
         try:
+            slots = slots or [Slot(env_id) for _ in range(count)]
             extra = (autoreset,) if name == "step" else ()
             answer: Any = [getattr(slot, name)(*given, *extra) for slot, given in zip(slots, arguments, strict=True)]
         except Exception as error:  # whatever a foreign environment raises
@@ -122,7 +123,9 @@ class ChunkedGym(ChunkedVectorEnv):
             raise DataError(f"a worker process of {self.task.env_id} died: is there enough memory?") from None
         for answer in answers:
             if isinstance(answer, str):
-                raise DataError(f"{self.task.env_id} raised {answer}")
+                unknown = answer.startswith(("NameNotFound", "NamespaceNotFound"))  # here it was found
+                hint = f"; name it MODULE:{self.task.env_id}, for its worker processes to import it" * unknown
+                raise DataError(f"{self.task.env_id} raised {answer}{hint}")
         return [result for answer in answers for result in answer]
 
     def reset(

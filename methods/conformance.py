@@ -2,19 +2,24 @@
 
 import copy
 import dataclasses
+import inspect
 import io
+import re
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpft.arguments import Parser
-from dpft.envs.task import DataError
-from dpft.methods import load_class, method_names
+from dpft.envs.own import said
+from dpft.methods import get_method
 from dpft.methods.interface import Decision, Method, Rollout, Spec
 from dpft.methods.policy.config import PolicyConfig
 from dpft.methods.policy.models import make_policy
+from dpft.methods.ppo import PPO
 
 SPEC = Spec(obs_dim=5, action_dim=2, chunk=3, gamma=0.99)
 STEPS = 4  # denoising steps K of the policy under test
@@ -44,7 +49,7 @@ def roll_out(method: Method, seed: int = 0) -> Rollout:
     draw = torch.Generator().manual_seed(seed)
     shape = method.decisions_per_update, method.config.num_envs
     obs = torch.rand(*shape, SPEC.obs_dim, generator=draw) * 2 - 1
-    decisions = [method.act(row.to(method.device)) for row in obs]
+    decisions = [decide(method, row) for row in obs]
     chance = torch.rand(shape, generator=draw)
     return Rollout(
         obs=obs,
@@ -56,6 +61,29 @@ def roll_out(method: Method, seed: int = 0) -> Rollout:
         final_obs=torch.rand(*shape, SPEC.obs_dim, generator=draw) * 2 - 1,
         memo={key: torch.stack([d.memo[key] for d in decisions]) for key in decisions[0].memo},
     ).to(method.device)
+
+
+def decide(method: Method, obs: Tensor) -> Decision:
+    """act(), whose decision has a chunk and rows of memo for each of n environments."""
+    decision, n = method.act(obs.to(method.device)), len(obs)
+    require(isinstance(decision, Decision), f"act() returned {type(decision).__name__}, not a Decision")
+    require_chunk(method.act, decision.chunk, n)
+    for key, value in decision.memo.items():
+        rows = len(value) if value.ndim else "no"
+        require(rows == n, f'memo["{key}"] has {rows} rows for {n} environments, not [n, ...]{at(method.act)}')
+    return decision
+
+
+def require_chunk(function: Callable, chunk: Any, n: int) -> None:
+    name, expected = function.__name__, (n, SPEC.chunk, SPEC.action_dim)
+    require(isinstance(chunk, Tensor), f"{name}() gave a {type(chunk).__name__}, not a tensor [n, H, A]{at(function)}")
+    found = tuple(chunk.shape)
+    require(found == expected, f"{name}() gave a chunk of shape {found}, not [n, H, A] = {expected}{at(function)}")
+
+
+def at(function: Callable) -> str:
+    code = inspect.unwrap(function).__code__
+    return f" ({code.co_filename}, line {code.co_firstlineno})"
 
 
 def observations(n: int = 6) -> Tensor:
@@ -75,27 +103,47 @@ def same(left: Any, right: Any) -> bool:
 
 def exploit(method: Method, obs: Tensor) -> Tensor:
     with method.drawing_from(5):
-        return method.exploit(obs.to(method.device)).cpu()
+        chunk = method.exploit(obs.to(method.device))
+    require_chunk(method.exploit, chunk, len(obs))
+    return chunk.cpu()
 
 
 def shapes(cls: type[Method]) -> None:
     """act, exploit and trace give float32 chunks [n, H, A]; memo has a row for each environment."""
     method, obs = build(cls), observations(4)
-    expected = (4, SPEC.chunk, SPEC.action_dim)
-    decision = method.act(obs)
-    require(isinstance(decision, Decision), f"act() returned {type(decision).__name__}, not a Decision")
-    for name, chunk in (("act", decision.chunk), ("exploit", method.exploit(obs))):
-        require(
-            tuple(chunk.shape) == expected,
-            f"{name}() gave a chunk of shape {tuple(chunk.shape)}, not [n, H, A] = {expected}",
-        )
+    decision, greedy = decide(method, obs), method.exploit(obs)
+    require_chunk(method.exploit, greedy, len(obs))
+    for name, chunk in (("act", decision.chunk), ("exploit", greedy)):
         require(chunk.dtype == torch.float32, f"{name}() gave {chunk.dtype}, not float32")
         require(not chunk.requires_grad, f"{name}() gave a chunk that requires gradients: use torch.no_grad()")
     for key, value in decision.memo.items():
-        require(len(value) == 4, f'memo["{key}"] has {len(value)} rows for 4 environments')
         require(not value.requires_grad, f'memo["{key}"] requires gradients: it would keep every graph alive')
     trace = method.trace(obs)
-    require(tuple(trace.shape[2:]) == expected[1:], f"trace() has shape {tuple(trace.shape)}, not [n, points, H, A]")
+    whole = trace.ndim == 4 and trace.shape[2:] == greedy.shape[1:]
+    require(whole, f"trace() has shape {tuple(trace.shape)}, not [n, points, H, A]{at(method.trace)}")
+
+
+def sample_shapes(cls: type[Method]) -> None:
+    """memo["log_prob"] and new_log_prob() hold one number for each sample, where a method is PPO."""
+    method = build(cls)
+    if not isinstance(method, PPO):
+        return
+    stored = roll_out(method).memo.get("log_prob")
+    require(stored is not None, f'memo has no "log_prob", which the update needs{at(method.act)}')
+    assert stored is not None
+    expected = stored.shape[:2].numel() * method.samples_per_decision
+    require(
+        stored.numel() == expected,
+        f'memo["log_prob"] has {stored[0, 0].numel()} numbers for each environment, '
+        f"not {method.samples_per_decision}: see PPO.reduce{at(method.act)}",
+    )
+    data = method.flatten(roll_out(method))
+    found = tuple(method.new_log_prob(data, *method.split(torch.arange(expected))).shape)
+    require(
+        found == (expected,),
+        f"new_log_prob() of {expected} samples has shape {found}, not [B] = ({expected},): see PPO.reduce"
+        + at(method.new_log_prob),
+    )
 
 
 def finite_metrics(cls: type[Method]) -> None:
@@ -248,8 +296,9 @@ def odd_sizes(cls: type[Method]) -> None:
         method.update(roll_out(method, number))
 
 
+FIRST: list[Callable[[type[Method]], None]] = [shapes, sample_shapes]  # where they fail, the others would only crash
 CHECKS: list[Callable[[type[Method]], None]] = [
-    shapes,
+    *FIRST,
     finite_metrics,
     ratio_is_one,
     zero_update_equality,
@@ -273,24 +322,23 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("method", help="MODULE:CLASS, or the name of an installed method")
     name = parser.parse_args(argv).method
-    cls = load_class(method_names().get(name, name))
-    if not hasattr(cls, "Config"):
-        raise DataError(f"{name} has no Config: set it to a subclass of dpft.methods.interface.MethodConfig")
-    failed = 0
+    cls = get_method(name)
+    failed, problems = 0, set[str]()
     for check in CHECKS:
         title = (check.__doc__ or check.__name__).split("\n")[0]
         try:
             check(cls)
-        except Broken as problem:
-            failed += 1
-            print(f"FAIL  {title}\n      {problem}")
         except Exception as error:
             failed += 1
-            print(f"FAIL  {title}\n      it raised {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            words = str(error) if isinstance(error, Broken) else said(error, Path(inspect.getfile(cls)).parent)
+            kind = re.sub(r"\d+", "", words)  # sizes differ from check to check
+            print(f"FAIL  {title}\n      {'as above' if kind in problems else words}")
+            problems.add(kind)
+            if check in FIRST:
+                print("the other checks need this one: mend it first")
+                return 1
         else:
             print(f"ok    {title}")
-    print(
-        f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed"
-        + ("" if failed else f"; next: dpft train --method {name}")
-    )
+    following = "" if failed else f"; next: dpft train --method {shlex.quote(name)} --out runs/NAME"
+    print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed{following}")
     return 1 if failed else 0

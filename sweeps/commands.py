@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from dpft.arguments import Parser, count, natural, place, writable_file, writable_folder
 from dpft.envs.cache import Claim
 from dpft.envs.files import FULL, full_disk_is_said
-from dpft.envs.task import DataError
+from dpft.envs.task import DataError, first_line
+from dpft.methods import METHODS
 from dpft.sweeps.config import RunConfig, config_model, explain, load_config, resolve
 from dpft.sweeps.folders import expect_run
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
@@ -116,10 +117,10 @@ def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: 
         if isinstance(error, DataError) or getattr(error, "errno", None) in FULL:
             raise
         write_atomically(folder / "error.txt", traceback.format_exc())
-        print(
-            f"dpft train: {traceback.format_exc().strip().splitlines()[-1]} (details in {folder / 'error.txt'})",
-            file=sys.stderr,
-        )
+        words = f"dpft train: {type(error).__name__}: {first_line(error)} (details in {folder / 'error.txt'})"
+        own = config.method not in METHODS
+        hint = f"; dpft check-method {shlex.quote(config.method)} may say what is wrong" * own
+        print(words + hint, file=sys.stderr)
         return CRASHED
     if done["status"] == "failed":
         print(f"failed: {done['reason']}; records in {folder}")

@@ -7,7 +7,10 @@ import sys
 import textwrap
 import time
 
+import gymnasium as gym
 import pytest
+
+from dpft.envs import DataError, get_task, make_vec
 
 PARENT = """
 import sys
@@ -39,6 +42,61 @@ if __name__ == "__main__":
         print(error)
     env.close()
 """
+
+
+MINE = """
+import multiprocessing
+import gymnasium as gym
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Mine(PendulumEnv):
+    def __init__(self):
+        if BROKEN and multiprocessing.parent_process():
+            raise RuntimeError("no licence here")
+        super().__init__()
+
+gym.register("Mine-v0", Mine, max_episode_steps=9)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Writes a module of the user's into the current folder, where the console command finds it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    yield lambda **constants: (tmp_path / "mine.py").write_text(
+        "".join(f"{name} = {value}\n" for name, value in constants.items()) + MINE
+    )
+    sys.modules.pop("mine", None)
+    gym.registry.pop("Mine-v0", None)
+
+
+def test_a_task_of_the_users_own_module(mine):
+    mine(BROKEN=False)
+    task = get_task("mine:Mine-v0")
+    assert (task.name, task.obs_dim, task.max_episode_steps) == ("mine:Mine-v0", 3, 9)
+    env = make_vec(task, 2, 3, threads=2)
+    obs, _ = env.reset(seed=0)
+    assert obs.shape == (2, 3)
+    env.close()
+    with pytest.raises(DataError, match="did you mean mine:Mine-v0"):
+        get_task("mine:Mien-v0")
+    with pytest.raises(DataError, match="no module 'yours' is installed or in "):
+        get_task("yours:Mine-v0")
+
+
+def test_what_a_worker_cannot_make_is_said_in_gymnasiums_words(mine):
+    """As are names that only this process knows."""
+    mine(BROKEN=True)
+    task = get_task("mine:Mine-v0")
+    env = make_vec(task, 1, 1)
+    with pytest.raises(DataError, match="mine:Mine-v0 raised RuntimeError: no licence here"):
+        env.reset(seed=0)
+    env.close()
+    env = make_vec(get_task("Mine-v0"), 1, 1)
+    with pytest.raises(DataError, match=r"Environment `Mine` doesn't exist.*name it MODULE:Mine-v0"):
+        env.reset(seed=0)
+    env.close()
 
 
 def alive(pid: int) -> bool:
