@@ -7,12 +7,12 @@ from dpft.envs.own import import_own
 from dpft.envs.task import DataError, TaskSpec, first_line
 
 if TYPE_CHECKING:
-    from gymnasium.spaces import Box
+    import numpy as np
     from gymnasium.vector import AutoresetMode
 
     from dpft.envs.chunked import ChunkedVectorEnv
 
-__all__ = ["TASKS", "DataError", "TaskSpec", "get_task", "make_vec", "spaces"]
+__all__ = ["TASKS", "DataError", "TaskSpec", "action_box", "get_task", "make_vec"]
 
 
 def _locomotion(name: str, env_id: str, obs_dim: int, action_dim: int, scores: tuple[float, float]) -> TaskSpec:
@@ -86,15 +86,6 @@ def get_task(name: str) -> TaskSpec:
     return TaskSpec(name, name, obs.shape[0], action.shape[0], limit, demos="")
 
 
-def spaces(task: TaskSpec) -> "tuple[Box, Box]":
-    """The observation and the action space of one environment."""
-    import gymnasium as gym
-
-    env: Any = gym.make(task.env_id)
-    env.close()
-    return env.observation_space, env.action_space
-
-
 def make_vec(
     task: TaskSpec, num_envs: int, chunk: int, threads: int = 1, autoreset: "AutoresetMode | None" = None
 ) -> "ChunkedVectorEnv":
@@ -113,3 +104,11 @@ def make_vec(
     from dpft.envs.chunked_gym import ChunkedGym
 
     return ChunkedGym(task, num_envs, chunk, threads, mode)
+
+
+def action_box(task: TaskSpec) -> "tuple[np.ndarray, np.ndarray]":
+    """Lowest and highest actions that the environment executes, [A] each."""
+    env = make_vec(task, 1, 1)
+    env.close()
+    box: Any = env.single_action_space
+    return box.low[0], box.high[0]

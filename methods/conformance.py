@@ -196,6 +196,17 @@ def zero_update_equality(cls: type[Method]) -> None:
         require(torch.equal(chunk, mean), "at zero updates exploit() is not the base's mean")
 
 
+def rows_of_their_own(cls: type[Method]) -> None:
+    """A row of exploit() hangs on its own observation and place alone: more episodes extend an evaluation of fewer."""
+    method = build(cls)
+    for number in range(3):
+        method.update(roll_out(method, number))
+    obs, other = observations(), observations()
+    other[3:] = -other[3:]
+    chunks = exploit(method, obs), exploit(method, other)
+    require(torch.equal(chunks[0][:3], chunks[1][:3]), "a row of exploit() changes with the observations of the others")
+
+
 def evaluation_leaves_no_trace(cls: type[Method]) -> None:
     """exploit() changes nothing that is learned or saved."""
     method = build(cls)
@@ -302,6 +313,7 @@ CHECKS: list[Callable[[type[Method]], None]] = [
     finite_metrics,
     ratio_is_one,
     zero_update_equality,
+    rows_of_their_own,
     evaluation_leaves_no_trace,
     save_and_restore,
     weights_suffice,

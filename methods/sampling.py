@@ -16,6 +16,11 @@ class SamplingConfig(MethodConfig):
     sampler_steps: Count | None = Field(None, ge=1, le=100)  # denoising steps run; none: K for ddpm, min(5, K) for ddim
     spacing: Literal["trailing", "leading"] = "trailing"  # ddim's timesteps; released dppo and dsrl: leading
 
+    def model_post_init(self, context: object) -> None:
+        super().model_post_init(context)
+        if self.sampler == "ddpm" and self.spacing != "trailing":
+            raise ValueError("spacing chooses DDIM's timesteps: give sampler ddim, or leave spacing out")
+
     def resolved(self, denoising_steps: int, from_scratch: bool = False) -> Self:
         steps = self.sampler_steps or (denoising_steps if self.sampler == "ddpm" else min(5, denoising_steps))
         if steps > denoising_steps or (self.sampler == "ddpm" and steps != denoising_steps):

@@ -4,13 +4,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
 
-from dpft.envs import DataError, TaskSpec, spaces
+from dpft.envs import DataError, TaskSpec, action_box, make_vec
 from dpft.envs.cache import build_once, cache_dir
 from dpft.envs.demonstrations import Demonstrations, Normaliser, load_demos, remarks
 from dpft.methods import get_method
@@ -19,7 +16,6 @@ from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy, make_pol
 from dpft.methods.policy.pretrain import pretrain
 from dpft.sweeps.config import RunConfig
 
-UNBOUNDED = 1e30  # float32's largest number stands for "no bound" in many spaces
 PROBES = 64  # demonstration observations kept beside a base, for chains.npz
 FORMAT = 2  # raised whenever the same settings would give another base: older caches are then left alone
 
@@ -73,36 +69,32 @@ def demonstrations(config: RunConfig, task: TaskSpec) -> Demonstrations:
 def _facts(demos: Demonstrations, task: TaskSpec) -> dict[str, np.ndarray]:
     rows = np.linspace(0, len(demos.obs) - 1, PROBES).astype(int)
     mean = np.nan if demos.mean_return is None else demos.mean_return
-    box = spaces(task)[1]
     return demos.normaliser.arrays() | {
         "probes": demos.normaliser.obs(demos.obs[rows]),
         "demo_mean_return": np.array([mean], np.float32),
-        "outside": demos.outside(box.low, box.high),
+        "outside": demos.outside(*action_box(task)),
     }
 
 
 def _scratch_facts(config: RunConfig, task: TaskSpec) -> dict[str, np.ndarray]:
-    """Actions by the environment's box, an expert's range would bound what can be learned; observations by the ranges
-    of the demonstrations, where the task has some. What has no bounds keeps its units."""
-    obs_space, action_space = spaces(task)
+    """Actions by the environment's box, as an expert's range would bound what can be learned; observations by the
+    ranges of the demonstrations. What has neither keeps its units."""
     if config.demos.source:
         facts = _facts(demonstrations(config, task), task)
     else:
-        normaliser = Normaliser(*_scale(obs_space), *_scale(action_space))
-        env = gym.make(task.env_id)
-        probes = np.stack([env.reset(seed=seed)[0] for seed in range(PROBES)])
+        obs, action = np.ones(task.obs_dim, np.float32), np.ones(task.action_dim, np.float32)
+        normaliser = Normaliser(-obs, obs, -action, action)
+        env = make_vec(task, PROBES, 1)
+        probes = normaliser.obs(env.reset(seed=0)[0])
         env.close()
-        facts = normaliser.arrays() | {"probes": normaliser.obs(probes), "demo_mean_return": np.array([np.nan])}
-    low, high = _scale(action_space, (facts["action_min"], facts["action_max"]))
-    return facts | {"action_min": low, "action_max": high, "outside": np.zeros(3)}
-
-
-def _scale(space: Box, otherwise: tuple[Any, Any] = (-1, 1)) -> tuple[np.ndarray, np.ndarray]:
-    """What a space's dimensions are scaled by: their bounds, or something else where they have none."""
-    bounded = np.abs([space.low, space.high]).max(0) < UNBOUNDED
-    pairs = zip((space.low, space.high), otherwise, strict=True)
-    low, high = (np.where(bounded, bound, other).astype(np.float32) for bound, other in pairs)
-    return low, high
+        facts = normaliser.arrays() | {"probes": probes, "demo_mean_return": np.array([np.nan])}
+    low, high = action_box(task)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    return facts | {
+        "action_min": np.where(bounded, low, facts["action_min"]),
+        "action_max": np.where(bounded, high, facts["action_max"]),
+        "outside": np.zeros(3),
+    }
 
 
 def cached_base(config: RunConfig, task: TaskSpec) -> Path:

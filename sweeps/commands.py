@@ -166,7 +166,7 @@ def demos(argv: list[str]) -> int:
     parser.add_argument("--seed", type=natural, default=0, help="of an expert's roll-out")
     parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)
-    from dpft.envs import get_task, spaces
+    from dpft.envs import action_box, get_task
     from dpft.envs.demonstrations import load_demos, remarks
 
     task = get_task(options.task)
@@ -177,8 +177,7 @@ def demos(argv: list[str]) -> int:
         f"{data.source}: {len(data.lengths)} episodes, {len(data.obs)} steps, mean return {mean}, "
         f"sha256 {data.digest()[:16]}"
     )
-    box = spaces(task)[1]
-    for line in remarks(data.normaliser, data.outside(box.low, box.high)):
+    for line in remarks(data.normaliser, data.outside(*action_box(task))):
         print(line)
     words = ["dpft", "train", "--task", options.task, "--demos.source", source]
     for name in ("steps", "seed"):

@@ -58,6 +58,11 @@ class FlatChunks(GaussianPPO):
         return super().exploit(obs).flatten(1)
 
 
+class SeesTheOthers(GaussianPPO):
+    def exploit(self, obs):
+        return super().exploit(obs - obs.mean(0))
+
+
 @pytest.mark.parametrize(
     ("cls", "check", "words"),
     [
@@ -65,6 +70,7 @@ class FlatChunks(GaussianPPO):
         (DrawsFromTheGlobalStream, conformance.global_random_state, "global random state"),
         (WrongLogProbability, conformance.ratio_is_one, "log-ratio of fresh samples is 0.01"),
         (NeverLearns, conformance.finite_metrics, "nothing is learned"),
+        (SeesTheOthers, conformance.rows_of_their_own, "changes with the observations of the others"),
         (FlatChunks, conformance.shapes, r"exploit\(\) gave a chunk of shape \(4, 6\)"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -61,6 +61,7 @@ def test_counts_may_be_written_as_people_do(value):
             {"settings": {"advantage_quantiles": [5, 95]}},
             "settings.advantage_quantiles.0: input should be less than or",
         ),
+        ({"settings": {"spacing": "leading"}}, "settings: spacing chooses DDIM's timesteps"),
         ({"settings": {"eta": 0.5}}, "settings: eta scales DDIM's noise alone"),
         ({"settings": {"learn_std": False, "entropy_coef": 0.1}}, "settings: entropy_coef: with learn_std false"),
         ({"method": "dppo", "settings": {"entropy_coef": 0.1}}, "settings: entropy_coef: the noise of DPPO's steps"),
@@ -160,6 +161,8 @@ def test_base_seed():
 def test_a_steering_method_cannot_start_from_scratch():
     with pytest.raises(DataError, match="cannot start from a random one"):
         resolve(parse_config({"method": "dsrl-na", "from_scratch": True}))
+    with pytest.raises(DataError, match="from_scratch and base exclude each other"):
+        resolve(parse_config({"from_scratch": True, "base": "mine.safetensors"}))
 
 
 def test_damaged_yaml(tmp_path):

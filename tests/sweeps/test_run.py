@@ -221,18 +221,14 @@ def test_from_scratch_starts_from_random_weights(tiny, tmp_path, cache):
 
 
 def test_from_scratch_needs_no_demonstrations():
-    """A task that has none: bounds of its spaces, where they have some."""
+    """A task that has none: actions span the box, observations keep their units."""
     config = resolve(parse_config({"task": "Pendulum-v1", "method": "dppo", "from_scratch": True}))
     base = base_policy(config, get_task("Pendulum-v1"))
     assert base.demo_mean_return is None
-    assert base.normaliser.obs_max.tolist() == [1, 1, 8]
     assert base.normaliser.action_max.tolist() == [2]
     assert base.probes.shape == (64, 3)
-    assert np.abs(base.probes).max() <= 1
-    config = resolve(parse_config({"task": "Hopper-v5", "method": "dppo", "from_scratch": True}))
-    obs = np.random.default_rng(0).normal(size=(5, 11))
-    normaliser = base_policy(config, get_task("Hopper-v5")).normaliser
-    np.testing.assert_allclose(normaliser.obs(obs), obs, rtol=1e-5, atol=1e-5)  # no bounds: the environment's units
+    obs = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_allclose(base.normaliser.obs(obs), obs, rtol=1e-5, atol=1e-5)
 
 
 def test_digest_is_of_the_contents(tiny, tmp_path):
