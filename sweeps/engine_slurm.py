@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 RESUMES = 3  # how often a sweep resumes itself
 REQUEUES = 100  # a job may meet its time limit so often: each time its runs have come further
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # where SLURM is, also for a job that submits jobs
 SIGNAL_DELAY = 90  # seconds before its end in which a job is told to stop
 
 
@@ -38,24 +39,35 @@ def minutes(time: object) -> object:
     return (int(found[1] or 0) * 24 + int(found[2])) * 60 + int(found[3]) if found else time
 
 
+def text(value: object) -> object:
+    """Numbers where text is meant: a partition may be called 1. What would add a line to a job's script is refused."""
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("expected one line without control characters")
+    return str(value) if type(value) in (int, float) else value
+
+
+Text = Annotated[str, BeforeValidator(text)]
+
+
 class SlurmEngine:
     class Options(BaseModel):
         """A site's YAML file holds these; flags win."""
 
         model_config = ConfigDict(extra="forbid", frozen=True)
 
-        partition: str | None = Field(None, description="where jobs run (default: the cluster's)")
+        partition: Text | None = Field(None, description="where jobs run (default: the cluster's)")
         time: Annotated[int, BeforeValidator(minutes), Field(ge=1)] = Field(
             240, description="a job's time limit: minutes, H:MM:SS or D-HH:MM:SS"
         )
         cpus: int = Field(1, ge=1, description="cores of a job")
         gpus: int = Field(0, ge=0, description="GPUs of a job")
-        memory: str | None = Field(None, description="of a job, such as 8G (default: the cluster's)")
+        memory: Text | None = Field(None, description="of a job, such as 8G (default: the cluster's)")
         array_parallelism: int | None = Field(None, ge=1, description="jobs at a time (default: as many as fit)")
         runs_per_job: int = Field(1, ge=1, description="runs that share a job, one after another but for --workers")
         workers: int = Field(1, ge=1, description="runs at a time, on this machine or in each job")
-        setup: list[str] = []  # lines of shell before the job's command, such as "module load cuda"
-        sbatch: dict[str, str | int] = {}  # any other option of sbatch, such as {account: mine, constraint: v100}
+        setup: list[Text] = []  # lines of shell before the job's command, such as "module load cuda"
+        # any other option of sbatch, such as {account: mine, constraint: v100}; true: one without a value, false: none
+        sbatch: dict[Text, bool | Text] = {}
 
     POLL = 30.0  # seconds; many sites ask not to be asked more often
 
@@ -108,7 +120,7 @@ class SlurmEngine:
             "slurm_mem": options.memory,
             "slurm_setup": options.setup or None,
             "slurm_signal_delay_s": SIGNAL_DELAY,
-            "slurm_additional_parameters": options.sbatch,
+            "slurm_additional_parameters": {key: value for key, value in options.sbatch.items() if value is not False},
             # since 22.05 srun does not ask for the cores of its job
             "slurm_srun_args": [f"--cpus-per-task={parameters.get('cpus_per_task', options.cpus)}"],
         }
@@ -186,13 +198,12 @@ def resume_by_itself(folder: Path, flags: tuple[str, ...], resumes: int) -> None
 
 @contextlib.contextmanager
 def submitting(submitted: int, jobs: int) -> Iterator[None]:
-    """DataError, with SLURM's own words, where it refuses a job. Also for jobs that submit jobs."""
+    """DataError, with SLURM's own words, where it refuses a job."""
     from submitit.core.utils import FailedJobError
-    from submitit.helpers import clean_env
 
     logging.getLogger("submitit").setLevel(logging.ERROR)
     try:
-        with clean_env(), warnings.catch_warnings(action="ignore"):
+        with out_of_the_job(), warnings.catch_warnings(action="ignore"):
             yield
     except FailedJobError as error:
         words = re.findall(r"(?:sbatch: )?error: (.*)", str(error)) or [first_line(error)]
@@ -200,6 +211,19 @@ def submitting(submitted: int, jobs: int) -> Iterator[None]:
         raise DataError(f"SLURM refused: {words[-1].strip()}{kept}") from None
     except RuntimeError as error:
         raise DataError(f"cannot submit to SLURM: {first_line(error)}") from None
+
+
+@contextlib.contextmanager
+def out_of_the_job() -> Iterator[None]:
+    """A job that submits jobs does not hand on what SLURM says to it alone. What a user or a site says (which cluster,
+    and SBATCH_*, the options of sbatch) stays, as it does where no job submits."""
+    inside = "SLURM_JOB_ID" in os.environ
+    said = [name for name in os.environ if re.match("SLURMD?_|SRUN_|SUBMITIT_", name) and name not in KEPT]
+    hidden = {name: os.environ.pop(name) for name in said if inside}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def ask(*command: str, needed: bool = True) -> str:

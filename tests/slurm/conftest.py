@@ -66,7 +66,7 @@ def grid(cluster, tmp_path_factory) -> Path:
         "eval_every": 5_000,
         "eval_episodes": 1,
         "policy": {"hidden": [8]},
-        "pretrain": {"steps": 5},
+        "pretrain": {"steps": 20},
         "demos": {"steps": 300},
         "settings": {"num_envs": 2, "decisions_per_update": 20, "epochs": 1, "critic_hidden": [8]},
     }

@@ -15,7 +15,7 @@ import yaml
 from same import same_records
 
 from dpft.sweeps.launch import Sweep
-from dpft.sweeps.status import states
+from dpft.sweeps.run_state import states
 
 pytestmark = pytest.mark.slurm
 DPFT = [sys.executable, "-m", "dpft"]
@@ -90,11 +90,13 @@ def test_an_array_of_jobs_that_share_runs(grid, undisturbed, tmp_path):
 
 
 def test_kill_9_of_a_run(grid, undisturbed, tmp_path):
-    """Its job notices and starts it again."""
+    """Its job notices and starts it again; until then it waits, and nobody else is asked for it."""
     sweep = begin(grid, tmp_path / "out")
     name = next(iter(sweep.runs))
     os.kill(process(sweep, name), signal.SIGKILL)
-    until(lambda: "SIGKILL" in states(sweep)[name].reason, 20)
+    until(lambda: states(sweep)[name].reason.startswith("tried 1 of 3: killed by SIGKILL"), 20)
+    assert states(sweep)[name].state == "waiting"
+    assert "0 runs in 0 jobs" in dpft("resume", sweep.folder)
     complete(sweep, undisturbed)
     assert len(jobs(sweep)) == 4, "nothing was submitted again"
 
@@ -187,7 +189,10 @@ def test_cancel(grid, undisturbed, tmp_path):
     process(sweep, name)
     assert "5 jobs and processes" in dpft("cancel", folder)
     until(lambda: not slurm("squeue", "-h", "-r"), 60)
-    assert "4 lost" in dpft("status", folder, code=4)
+    found = states(sweep)
+    assert found[name].state == "stopped"
+    assert {run.state for run in found.values()} <= {"stopped", "lost"}
+    assert f"stopped  {name}: at " in dpft("status", folder, code=4)
     assert (sweep.run(name) / "checkpoint/latest.pt").exists()
     dpft("resume", folder)
     complete(sweep, undisturbed)
@@ -222,9 +227,11 @@ def test_a_refusal_is_one_line(grid, tmp_path):
     site.write_text("time: 1:00:00\npartitoin: main\n")
     assert "unknown field partitoin: did you mean partition?" in dpft(*command, code=2)
     assert "4 missing" in dpft("status", tmp_path / "out", code=4)
-    site.write_text("time: 1:00:00\npartition: main\nsbatch: {comment: mine}\n")
+    site.write_text("time: 1:00:00\npartition: main\nsbatch: {comment: 0123, exclusive: true, requeue: false}\n")
     dpft(*command)
     (submission, _) = Sweep.open(tmp_path / "out").submissions()
     assert submission.options["time"] == 60
-    assert "Comment=mine" in slurm("scontrol", "show", "job", next(iter(submission.jobs)))
+    job = slurm("scontrol", "show", "job", next(iter(submission.jobs)))
+    assert "Comment=0123" in job
+    assert "OverSubscribe=NO" in job, "exclusive is an option without a value"
     dpft("cancel", tmp_path / "out")

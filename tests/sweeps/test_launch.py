@@ -35,7 +35,7 @@ def write_grid(path: Path, **fields) -> Path:
         "eval_every": 300,
         "eval_episodes": 1,
         "policy": {"hidden": [8]},
-        "pretrain": {"steps": 5},
+        "pretrain": {"steps": 20},
         "demos": {"steps": 300},
         "settings": {"num_envs": 2, "decisions_per_update": 20, "epochs": 1, "critic_hidden": [8]},
         **fields,
