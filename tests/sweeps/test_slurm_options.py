@@ -116,7 +116,7 @@ def test_slurm_is_asked_every_half_minute(commands, tmp_path, monkeypatch):
         waits.append(seconds)
         name = list(sweep.runs)[len(waits) - 1]
         if len(waits) == 2:
-            (sweep.run(list(sweep.runs)[0]) / "done.json").write_text("damaged after it was read")
+            (sweep.run(next(iter(sweep.runs))) / "done.json").write_text("damaged after it was read")
         sweep.run(name).mkdir(exist_ok=True)
         (sweep.run(name) / "done.json").write_text('{"status": "done", "reason": null}')
 
