@@ -1,7 +1,8 @@
 """Demonstrations: episodes of observations and actions, their normaliser, and where they come from."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +32,28 @@ class Normaliser:
         extremes = (extreme(x, axis=0).astype(np.float32) for x in (obs, actions) for extreme in (np.min, np.max))
         return cls(*extremes)
 
+    @cached_property
+    def obs_ends(self) -> tuple[Array, Array]:
+        """What is mapped to -1 and 1."""
+        return _ends(self.obs_min, self.obs_max)
+
+    @cached_property
+    def action_ends(self) -> tuple[Array, Array]:
+        return _ends(self.action_min, self.action_max)
+
     def obs(self, obs: Array) -> Array:
         """[..., O] in the environment's units -> normalised float32; may leave [-1, 1]."""
-        return _normalise(obs, *_ends(self.obs_min, self.obs_max))
+        return _normalise(obs, *self.obs_ends)
 
     def normalise_action(self, action: Array) -> Array:
-        return _normalise(action, *_ends(self.action_min, self.action_max))
+        return _normalise(action, *self.action_ends)
 
     def action(self, chunk: Array) -> Array:
         """[..., A] normalised -> action units, float32, not clipped."""
-        return denormalise(chunk, *_ends(self.action_min, self.action_max))
+        return denormalise(chunk, *self.action_ends)
 
     def arrays(self) -> dict[str, Array]:
-        return dict(vars(self))
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def remarks(normaliser: Normaliser, outside: Array) -> list[str]:

@@ -25,18 +25,9 @@ class Base:
     policy: DiffusionPolicy | GaussianPolicy
     normaliser: Normaliser
     probes: np.ndarray  # [64, O] normalised observations
+    digest: str  # SHA-256 of the weights and the normaliser
     demo_mean_return: float | None
     remarks: list[str]  # what may surprise in the demonstrations, a line each
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weights and the normaliser."""
-        tensors = {name: value.cpu().numpy() for name, value in self.policy.state_dict().items()}
-        digest = hashlib.sha256()
-        for name, array in sorted((tensors | self.normaliser.arrays()).items()):
-            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
 
 
 def base_policy(config: RunConfig, task: TaskSpec) -> Base:
@@ -57,9 +48,18 @@ def base_policy(config: RunConfig, task: TaskSpec) -> Base:
         policy,
         normaliser,
         arrays["probes"],
+        _digest(policy, normaliser),
         mean if np.isfinite(mean) else None,
         remarks(normaliser, arrays.get("outside", np.zeros(3))),
     )
+
+
+def _digest(policy: DiffusionPolicy | GaussianPolicy, normaliser: Normaliser) -> str:
+    arrays = {name: value.numpy() for name, value in policy.state_dict().items()} | normaliser.arrays()
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def demonstrations(config: RunConfig, task: TaskSpec) -> Demonstrations:
@@ -89,7 +89,8 @@ def _scratch_facts(config: RunConfig, task: TaskSpec) -> dict[str, np.ndarray]:
         env.close()
         facts = normaliser.arrays() | {"probes": probes, "demo_mean_return": np.array([np.nan])}
     low, high = action_box(task)
-    bounded = np.isfinite(low) & np.isfinite(high)
+    with np.errstate(over="ignore"):  # float32's largest number often stands for "no bound"
+        bounded = np.isfinite(high - low)
     return facts | {
         "action_min": np.where(bounded, low, facts["action_min"]),
         "action_max": np.where(bounded, high, facts["action_max"]),
