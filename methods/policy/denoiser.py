@@ -22,12 +22,16 @@ class _MishOnCPU(torch.autograd.Function):
         rest = 2 - w
         gate = w.div_(rest)
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward((1 - s).div_(rest).square_().mul_(s).mul_(x).mul_(4).add_(gate))
+            ctx.save_for_backward(x, (1 - s).div_(rest).square_().mul_(s).mul_(x).mul_(4).add_(gate))
         return (x * gate).type_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (slope,) = ctx.saved_tensors
+        x, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # it will be differentiated again: the slope as a function of x
+            x = x.float() if x.dtype == torch.bfloat16 else x
+            gate = nn.functional.softplus(x).tanh()
+            slope = gate + x * torch.sigmoid(x) * (1 - gate.square())
         return gradient * slope
 
 

@@ -30,3 +30,9 @@ def test_mish_without_gradient_is_the_same():
 def test_the_gradient_of_mish_is_its_derivative():
     x = torch.linspace(-6, 6, 25, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(Mish(), x)
+
+
+def test_the_gradient_of_mish_can_be_differentiated():
+    """As an energy's would be: without a second derivative of its own, the gradient of a gradient is silently wrong."""
+    x = torch.linspace(-6, 6, 25, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(Mish(), x)
