@@ -16,6 +16,7 @@ VERBS = {
     "train": ("dpft.sweeps.commands:train", "one run: fine-tune a base policy"),
     "eval": ("dpft.sweeps.commands:evaluate", "evaluate a run's policy over many episodes"),
     "sweep": ("dpft.sweeps.sweep_commands:sweep", "a grid of runs, on this machine or on SLURM"),
+    "tune": ("dpft.sweeps.tune:tune", "search settings of each method, under the same budget"),
     "status": ("dpft.sweeps.status:main", "how a sweep stands"),
     "resume": ("dpft.sweeps.sweep_commands:resume", "make a sweep's runs that are missing or lost"),
     "cancel": ("dpft.sweeps.sweep_commands:cancel", "stop a sweep"),

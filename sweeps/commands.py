@@ -222,7 +222,12 @@ def publish(argv: list[str]) -> int:
     ended = [marker.parent for marker in sorted((sweep / "runs").glob("*/done.json"))]
     if not ended:
         raise DataError(f"no run of {sweep} has ended yet; dpft status {shlex.quote(str(sweep))}")
-    files = [sweep / "grid.yaml", *(run / name for run in ended for name in PUBLISHED if (run / name).exists())]
+    search = [file for name in ("tune.md", "tune.csv", "best.yaml") if (file := sweep / name).exists()]
+    files = [
+        sweep / "grid.yaml",
+        *search,
+        *(run / name for run in ended for name in PUBLISHED if (run / name).exists()),
+    ]
     target: Path = options.to or Path("results") / sweep.resolve().name
     writable_folder(target)
     # all are copied before the first takes its name

@@ -17,7 +17,7 @@ from dpft.sweeps.listing import grid_files
 from dpft.sweeps.yaml_file import read_yaml
 
 LIMIT = 1_000_000  # runs
-META = ("name", "caption", "overrides")
+META = ("name", "caption", "overrides", "tune")
 NAMED = ("task", "method", "denoising_steps", "seed")  # always part of a run's id
 
 
@@ -27,10 +27,12 @@ class Grid:
     caption: str
     text: str  # the file, kept with the sweep
     runs: dict[str, RunConfig]  # run id -> config
+    data: dict[str, Any]  # the file, parsed
 
 
-def load_grid(name: str) -> Grid:
-    """A grid by path or by the name of one that comes with the suite; every run is validated.
+def load_grid(name: str, tuned: bool = False) -> Grid:
+    """A grid by path or by the name of one that comes with the suite, with a `tune` section or without; every run is
+    validated.
 
     Raises DataError naming the file, the run and the key.
     """
@@ -42,7 +44,10 @@ def load_grid(name: str) -> Grid:
         runs = expand(data)
     except DataError as error:
         raise DataError(f"grid {path}: {error}") from None
-    return Grid(str(data.get("name", path.stem)), str(data.get("caption", "")), path.read_text(), runs)
+    if tuned != ("tune" in data):
+        why = "it has no tune section; see dpft tune --help" if tuned else f"it is a search: dpft tune {name}"
+        raise DataError(f"grid {path}: {why}")
+    return Grid(str(data.get("name", path.stem)), str(data.get("caption", "")), path.read_text(), runs, data)
 
 
 def expand(data: Any) -> dict[str, RunConfig]:
@@ -58,14 +63,14 @@ def expand(data: Any) -> dict[str, RunConfig]:
     overrides = data.get("overrides") or {}
     if not isinstance(overrides, dict) or not all(isinstance(value, dict) for value in overrides.values()):
         raise DataError("overrides must map a method to fields and values")
-    fields = _dotted({key: value for key, value in data.items() if key not in META})
+    fields = dotted({key: value for key, value in data.items() if key not in META})
     asked = fields.get("method", RunConfig.model_fields["method"].default)
     methods = [str(method) for method in (asked if isinstance(asked, list) else [asked])]
     strangers = set(overrides) - set(methods)
     if strangers:
         raise DataError(f"overrides for {', '.join(map(str, strangers))}, which is not among its methods")
     # an override replaces a field of its method, axis or not
-    parts = [fields | {"method": method} | _dotted(overrides.get(method, {})) for method in methods]
+    parts = [fields | {"method": method} | dotted(overrides.get(method, {})) for method in methods]
     axes = [_axes(part) for part in parts]
     count = sum(math.prod(map(len, axis.values())) for axis in axes)
     if count > LIMIT:
@@ -120,10 +125,10 @@ def _takes_list(model: type[BaseModel], key: str) -> bool:
     return any(get_origin(option) is tuple for option in (kind, *get_args(kind)))
 
 
-def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        more = _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        more = dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
         twice = flat.keys() & more.keys()
         if twice:
             raise DataError(f"{min(twice)} is given twice")
