@@ -50,8 +50,8 @@ example: dpft tune search.yaml --workers 2, where search.yaml is a grid with ran
 def tune(argv: list[str]) -> int:
     parser = Parser(
         prog="dpft tune",
-        description="Search ranges of each method's fields: trials are proposed in batches, run as a sweep, and scored "
-        "by its records. The same command again goes on; dpft status, figures and publish work on its folder.",
+        description="Search ranges of each method's fields. Trials are proposed in batches, run as a sweep, scored by "
+        "its records.\nThe same command again goes on; dpft status, figures and publish work on its folder.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from textwrap import dedent
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from dpft.sweeps.cli import main
 from dpft.sweeps.grid import load_grid
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.search import Search, Tuning
+from dpft.sweeps.tune import EXAMPLE
 
 RATE = {"low": 1e-5, "high": 1e-3, "log": True}
 RANGES = {
@@ -188,6 +190,14 @@ def test_a_search_is_no_sweep_and_a_sweep_no_search(write, tmp_path, capsys):
     path.write_text(yaml.safe_dump(data | {"tune": 3}))
     assert main(["tune", str(path)]) == 2
     assert "tune: expected trials, ranges" in capsys.readouterr().err
+
+
+def test_the_example_of_the_help_is_a_search(tmp_path):
+    path = tmp_path / "search.yaml"
+    path.write_text(dedent(EXAMPLE.partition("\n\n")[2]))
+    for search in searches(path).values():
+        search.propose(4)
+        assert {len(trial.runs) for trial in search.trials} == {2}
 
 
 def test_without_optuna_it_says_how_to_get_it(write, capsys, monkeypatch):
