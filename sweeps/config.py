@@ -1,6 +1,7 @@
 """The configuration of a run: pydantic models, the same for YAML files and for the command line."""
 
 import difflib
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -116,12 +117,12 @@ def absolute(config: RunConfig) -> RunConfig:
     source = config.demos.source
     kind, colon, name = source.partition(":")
     scheme, name = (f"{kind}:", name) if colon and kind in ("expert", "minari", "d4rl") else ("", source)
-    path = Path(name).expanduser()
+    path = os.path.expanduser(name)
     # what is no such file or folder is a name: of an expert, or of a dataset that Minari or d4rl knows
-    folder = scheme != "expert:" and ((path / "data").is_dir() or (path / "train.npz").is_file())
-    if name and scheme != "d4rl:" and (folder or path.is_file()):
-        source = f"{scheme}{path.absolute()}"
-    base = config.base and str(Path(config.base).expanduser().absolute())
+    folder = scheme != "expert:" and (os.path.isdir(f"{path}/data") or os.path.isfile(f"{path}/train.npz"))
+    if name and scheme != "d4rl:" and (folder or os.path.isfile(path)):
+        source = f"{scheme}{os.path.abspath(path)}"
+    base = config.base and os.path.abspath(os.path.expanduser(config.base))
     return config.model_copy(update={"base": base, "demos": config.demos.model_copy(update={"source": source})})
 
 

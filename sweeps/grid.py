@@ -3,7 +3,6 @@
 import difflib
 import itertools
 import math
-import re
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from dpft.envs.task import DataError
-from dpft.sweeps.config import RunConfig, complete, config_model, parse_config
+from dpft.sweeps.config import RunConfig, absolute, complete, config_model, parse_config
 from dpft.sweeps.listing import grid_files
+from dpft.sweeps.names import path_segment, segment
 from dpft.sweeps.yaml_file import read_yaml
 
 LIMIT = 1_000_000  # runs
@@ -42,12 +42,22 @@ def load_grid(name: str, tuned: bool = False) -> Grid:
     data = read_yaml(path)
     try:
         runs = expand(data)
+        title, caption = words(data, "name", path.stem), words(data, "caption", "")
+        path_segment(title, "name")
     except DataError as error:
         raise DataError(f"grid {path}: {error}") from None
     if tuned != ("tune" in data):
         why = "it has no tune section; see dpft tune --help" if tuned else f"it is a search: dpft tune {name}"
         raise DataError(f"grid {path}: {why}")
-    return Grid(str(data.get("name", path.stem)), str(data.get("caption", "")), path.read_text(), runs, data)
+    return Grid(title, caption, path.read_text(), runs, data)
+
+
+def words(data: dict, field: str, default: str) -> str:
+    """A field that is text, such as the grid's name. Raises DataError."""
+    value = data.get(field, default)
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise DataError(f"{field} must be text, got {value!r}")
+    return str(value)
 
 
 def expand(data: Any) -> dict[str, RunConfig]:
@@ -91,17 +101,18 @@ def expand(data: Any) -> dict[str, RunConfig]:
             name = run_id(config, varied)
             if name in runs:
                 raise DataError(f"two runs are both {name}: an axis repeats a value")
-            runs[name] = config
+            runs[name] = absolute(config)  # its own name is of the path as it was typed
     return runs
 
 
 def run_id(config: RunConfig, varied: list[str]) -> str:
     """hopper-medium_ncdpo_K5_seed0, and every other varied field as _field=value."""
-    parts = [config.task, config.method, f"K{config.denoising_steps}", f"seed{config.seed}"]
+    parts = [segment(config.task), config.method, f"K{config.denoising_steps}", f"seed{config.seed}"]
     for key in varied:
         value = reduce(getattr, key.split("."), config)
-        parts.append(f"{key.split('.')[-1]}={'-'.join(map(str, value)) if isinstance(value, tuple) else value}")
-    return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
+        text = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        parts.append(f"{key.split('.')[-1]}={segment(text)}")
+    return segment("_".join(parts))
 
 
 def _axes(fields: dict[str, Any]) -> dict[str, list]:

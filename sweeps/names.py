@@ -23,4 +23,4 @@ def segment(text: str) -> str:
     cutting, would make alike."""
     plain = re.sub(r"[^\w.=+-]+", "-", text)
     cut = os.fsencode(plain)[:CUT].decode(errors="ignore")
-    return text if cut == text else f"{cut}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return cut if cut == text else f"{cut}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

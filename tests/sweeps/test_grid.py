@@ -1,12 +1,18 @@
 """A YAML grid becomes runs, or one line that says what is wrong with it."""
 
+import json
+import re
+import shlex
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from dpft.envs import DataError
+from dpft.sweeps.cli import main
 from dpft.sweeps.grid import expand, load_grid
+from dpft.sweeps.launch import Sweep
 from dpft.sweeps.listing import grid_files
 
 
@@ -111,6 +117,87 @@ def test_what_is_wrong_is_said_before_anything_runs(data, words, tmp_path):
         load_grid(str(path))
     assert str(caught.value).startswith(f"grid {path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../escaped",
+        "/abs",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "nul\0byte",
+        "x\n#SBATCH --uid=0",
+        "tab\t",
+        "é" * 150,
+        "line\u2028",
+    ],
+)
+def test_a_name_is_one_of_a_folder(name, tmp_path):
+    """A newline would add a line to a job's script, a path would leave the sweep's folder."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": name, "seed": 0}))
+    with pytest.raises(DataError, match=r"mine\.yaml: name .* cannot name a folder") as caught:
+        load_grid(str(path))
+    assert str(caught.value).isprintable()
+    with pytest.raises(DataError, match=r"run .* cannot name a folder"):
+        Sweep.open(foreign(tmp_path / "sweep", name))
+
+
+def foreign(folder: Path, name: str) -> Path:
+    """Somebody else's sweep, of one run."""
+    folder.mkdir()
+    config = next(iter(expand({"seed": 0}).values())).model_dump(mode="json")
+    (folder / "runs.json").write_text(json.dumps({name: config}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a b", "$(touch x)", "-x", "2026-11-25", "ünï", "%j", "'"])
+def test_names_that_are_only_strange(name, tmp_path, capsys):
+    """They stay; what is printed to be pasted is quoted."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": name, "seed": 0}))
+    assert load_grid(str(path)).name == name
+    folder = foreign(tmp_path / name, name)
+    assert list(Sweep.open(folder).runs) == [name]
+    assert main(["status", str(folder)]) == 4
+    assert capsys.readouterr().out.endswith(f"next: dpft resume {shlex.quote(str(folder))}\n")
+
+
+@pytest.mark.parametrize("field", ["name", "caption"])
+@pytest.mark.parametrize("value", [None, [1, 2], True, {"a": 1}], ids=str)
+def test_text_is_text(field, value, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({field: value, "seed": 0}))
+    with pytest.raises(DataError, match=f"{field} must be text"):
+        load_grid(str(path))
+
+
+def test_paths_as_an_axis():
+    """Long and alike ones have names that a disk takes, each its own, the same each time."""
+    long = "d" * 110
+    sources = ["a/b.hdf5", "a-b.hdf5", "a b.hdf5", f"{long}/{long}/a.hdf5", f"{long}/{long}/b.hdf5", "ü" * 200]
+    runs = expand({"demos.source": sources, "base": [f"{long}/{long}", "x"]})
+    assert len(runs) == 12
+    assert all(len(name.encode()) <= 255 for name in runs)
+    assert all(re.fullmatch(r"[\w.=+-]+", name) for name in runs)
+    assert list(expand({"demos.source": sources[:2]})) == [
+        "hopper-medium_ncdpo_K10_seed0_source=a-b.hdf5-45dc3f21",
+        "hopper-medium_ncdpo_K10_seed0_source=a-b.hdf5",
+    ]
+
+
+def test_paths_are_written_down_whole(tmp_path, monkeypatch):
+    """Relative to where the sweep was launched, as on the command line; names of datasets and experts stay."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demos.hdf5").touch()
+    sources = ["demos.hdf5", "expert:hopper-medium", "D4RL/hopper/medium-v0", "d4rl:hopper-medium-v2"]
+    runs = expand({"demos.source": sources, "base": "base.safetensors"})
+    assert [config.demos.source for config in runs.values()] == [str(tmp_path / "demos.hdf5"), *sources[1:]]
+    assert {config.base for config in runs.values()} == {str(tmp_path / "base.safetensors")}
+    assert next(iter(runs)) == "hopper-medium_ncdpo_K10_seed0_source=demos.hdf5"
 
 
 def test_files_that_cannot_be_read(tmp_path):
