@@ -25,6 +25,11 @@ class Parser(argparse.ArgumentParser):
         raise DataError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
 
+def printable(text: str) -> str:
+    """Text that a user gave in part: a line break or a terminal's command in it is shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def whole(value: Any) -> Any:
     """1e6 and "1e6" are whole numbers to a person; anything else is left for pydantic to judge."""
     try:
@@ -49,9 +54,10 @@ def typed(kind: Any) -> Callable[[str], Any]:
     return read
 
 
-INT64 = 2**63 - 1
-count = typed(Annotated[int, BeforeValidator(whole), Field(ge=1, le=INT64)])  # steps, episodes, processes
-natural = typed(Annotated[int, BeforeValidator(whole), Field(ge=0, le=INT64)])  # seeds
+Whole = Annotated[int, BeforeValidator(whole), Field(strict=True, le=10**15)]
+SEED = Field(ge=0, lt=2**32)  # the range that every simulator takes
+count = typed(Annotated[Whole, Field(ge=1)])  # steps, episodes, processes
+seed_number = typed(Annotated[Whole, SEED])
 finite = typed(Annotated[float, Field(allow_inf_nan=False)])
 not_negative = typed(Annotated[float, Field(ge=0, allow_inf_nan=False)])
 positive = typed(Annotated[float, Field(gt=0, allow_inf_nan=False)])

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpft.arguments import Parser, place
+from dpft.arguments import Parser, place, printable
 
 if TYPE_CHECKING:
     from dpft.analysis.load import Records
@@ -55,7 +55,7 @@ def figures(argv: list[str]) -> int:
                 continue
             records = load(sources, args.ablate)
         except RecordError as error:
-            print(error, file=sys.stderr)
+            print(printable(f"dpft figures: {error}"), file=sys.stderr)
             code = 2
             continue
         for warning in records.warnings[:MOST]:

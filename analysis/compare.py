@@ -10,6 +10,7 @@ from scipy import stats
 
 from dpft.analysis.load import RecordError, Records, flat, load
 from dpft.analysis.statistics import interval, per_run
+from dpft.arguments import Parser, not_negative, place
 
 DESCRIPTION = """Compare two runs, sweeps or settings on matched seeds: for each task and method the difference B - A
 with its 95 % interval, in words. Exit code 0; 1 where B is worse beyond the tolerance; 2 for no comparison."""
@@ -23,11 +24,14 @@ SAME = ["method", "variant"]  # and in these where that finds any: a sweep and i
 
 def compare(argv: list[str]) -> int:
     """Run `dpft compare` with these arguments; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        "dpft compare", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="dpft compare",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("a", type=Path, help="what B is held against: a run or a sweep")
-    parser.add_argument("b", type=Path, help="a run or a sweep")
+    parser.add_argument("a", type=place, help="what B is held against: a run or a sweep")
+    parser.add_argument("b", type=place, help="a run or a sweep")
     parser.add_argument(
         "--a", nargs="+", default=[], metavar="FIELD=VALUE", dest="where_a", help="only these runs of A"
     )
@@ -37,11 +41,11 @@ def compare(argv: list[str]) -> int:
     parser.add_argument(
         "--by", choices=("final", "area"), default="final", help="last evaluation, or mean along the run"
     )
-    parser.add_argument("--tolerance", type=float, default=0.0, metavar="PERCENT", help="of A's mean (default: 0)")
+    parser.add_argument(
+        "--tolerance", type=not_negative, default=0.0, metavar="PERCENT", help="of A's mean (default: 0)"
+    )
     args = parser.parse_args(argv)
     try:
-        if not 0 <= args.tolerance < math.inf:
-            raise RecordError(f"--tolerance {args.tolerance}: expected a number of per cent from 0")
         tables = scores(args.a, args.where_a), scores(args.b, args.where_b)
         pairs = matched(*tables, str(args.a), str(args.b))
     except RecordError as error:

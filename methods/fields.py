@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from tyro.constructors import PrimitiveConstructorSpec
+
+from dpft.arguments import SEED, Whole, whole
 
 
 class Settings(BaseModel):
@@ -19,17 +21,6 @@ class Settings(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("no_switch", "Input should not be true or false")
         return value
-
-
-def whole(value: Any) -> Any:
-    """1e6 and "1e6" are whole numbers to a person; anything else is left for pydantic to judge."""
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-        return int(value)  # a float would round a long one
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return value
-    return int(number) if number.is_integer() and not isinstance(value, int) else value
 
 
 def from_words(words: list[str]) -> int:
@@ -57,9 +48,7 @@ def residual(widths: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Count = Annotated[  # a whole number
-    int,
-    BeforeValidator(whole),
-    Field(strict=True, le=10**15),
+    Whole,
     PrimitiveConstructorSpec(
         nargs=1,
         metavar="INT",
@@ -68,7 +57,7 @@ Count = Annotated[  # a whole number
         str_from_instance=lambda value: [str(value)],
     ),
 ]
-Seed = Annotated[Count, Field(ge=0, lt=2**32)]
+Seed = Annotated[Count, SEED]
 Width = Annotated[Count, Field(ge=1)]  # neurons of a layer
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
 ResidualWidths = Annotated[tuple[Width, ...], AfterValidator(residual)]  # the first layer, then two a residual block

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from dpft.arguments import printable
 from dpft.envs.task import DataError
 
 # verb -> (module:function taking the remaining arguments and returning the exit code, one line of help)
@@ -44,11 +45,6 @@ def usage() -> str:
             "dpft VERB --help explains a verb. Start with: dpft sweep quickstart --workers 2",
         ]
     )
-
-
-def printable(text: str) -> str:
-    """What a user gave may be part of it: a line break or a terminal's command is shown, not obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 from pydantic import ValidationError
 
-from dpft.arguments import Parser, count, natural, place, writable_file, writable_folder
+from dpft.arguments import Parser, count, place, seed_number, writable_file, writable_folder
 from dpft.envs.cache import Claim
 from dpft.envs.files import FULL, full_disk_is_said
 from dpft.envs.task import DataError, first_line
@@ -163,7 +163,7 @@ def demos(argv: list[str]) -> int:
         help="expert:NAME, Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME (default: the task's own)",
     )
     parser.add_argument("--steps", type=count, default=200_000, help="environment steps of an expert")
-    parser.add_argument("--seed", type=natural, default=0, help="of an expert's roll-out")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of an expert's roll-out")
     parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)
     from dpft.envs import action_box, get_task
@@ -195,7 +195,9 @@ def evaluate(argv: list[str]) -> int:
     )
     parser.add_argument("run", type=place, help="a run's folder, finished or under way")
     parser.add_argument("--episodes", type=count, default=100)
-    parser.add_argument("--seed", type=natural, help="of the first episode (default: that of training's evaluations)")
+    parser.add_argument(
+        "--seed", type=seed_number, help="of the first episode (default: that of training's evaluations)"
+    )
     parser.add_argument("--out", type=place, help="a csv file for the episodes (default: RUN/evaluation.csv)")
     options = parser.parse_args(argv)
     from dpft.sweeps.reload import evaluate_run

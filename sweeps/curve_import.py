@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from dpft.arguments import Parser, count, natural, place, segment, writable_folder
+from dpft.arguments import Parser, count, place, seed_number, segment, writable_folder
 from dpft.envs import TASKS, DataError
 from dpft.envs.files import full_disk_is_said
 from dpft.methods import METHODS
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         "--task", type=segment, required=True, help="a task of ours that it was measured on, or a name of its own"
     )
     parser.add_argument("--out", type=place, required=True, help="folder; what was imported before stays in it")
-    parser.add_argument("--seed", type=natural, help="of a file without a seed column (default: 0)")
+    parser.add_argument("--seed", type=seed_number, help="of a file without a seed column (default: 0)")
     parser.add_argument("--denoising-steps", type=count, help="K, to be drawn among runs of that K (default: in all)")
     parser.add_argument("--eval-episodes", type=count, required=True, help="complete episodes behind each return")
     parser.add_argument("--from-scratch", action="store_true", help="its policy was not pre-trained")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dpft.arguments import Parser, count, finite, natural, not_negative, place, positive, writable_file
+from dpft.arguments import Parser, count, finite, not_negative, place, positive, seed_number, writable_file
 from dpft.envs import DataError, TaskSpec, get_task, make_vec
 from dpft.envs.experts import Expert, rollout_expert, save_expert
 from dpft.methods.gaussian_ppo import GaussianPPO, GaussianPPOConfig
@@ -128,7 +128,7 @@ def main(argv: list[str]) -> int:
         "--noise", type=not_negative, default=0.1, help="their deviation around the mean, in action units"
     )
     parser.add_argument("--learning-rate", type=positive, default=3e-4, help="lower ones climb less steeply")
-    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--max-steps", type=count, default=3_000_000, help="environment steps")
     parser.add_argument("--threads", type=count, default=1)
     parser.add_argument(

@@ -6,19 +6,18 @@ from pathlib import Path
 
 import yaml
 
+from dpft.arguments import Parser
 from dpft.envs import TASKS
 from dpft.methods import method_names
 
 
-def _no_arguments(argv: list[str], what: str) -> bool:
-    if argv:
-        print(f"usage: dpft {what}\n\nLists the {what}, a line each.\n\nexample: dpft {what}")
-    return bool(argv)
+def _no_arguments(argv: list[str], what: str) -> None:
+    about = f"Lists the {what}, a line each."
+    Parser(prog=f"dpft {what}", description=about, epilog=f"example: dpft {what}").parse_args(argv)
 
 
 def methods(argv: list[str]) -> int:
-    if _no_arguments(argv, "methods"):
-        return 0
+    _no_arguments(argv, "methods")
     for name, path in sorted(method_names().items()):
         print(f"{name:<16}{_summary(path)}")
     return 0
@@ -37,8 +36,7 @@ def _summary(path: str) -> str:
 
 
 def tasks(argv: list[str]) -> int:
-    if _no_arguments(argv, "tasks"):
-        return 0
+    _no_arguments(argv, "tasks")
     for task in TASKS.values():
         sizes = f"{task.obs_dim} observations, {task.action_dim} actions, {task.max_episode_steps} steps"
         print(f"{task.name:<20}{task.env_id:<27}{sizes}; demonstrations {task.demos or 'of yours'}")
@@ -51,8 +49,7 @@ def grid_files() -> dict[str, Path]:
 
 
 def grids(argv: list[str]) -> int:
-    if _no_arguments(argv, "grids"):
-        return 0
+    _no_arguments(argv, "grids")
     for name, path in grid_files().items():
         print(f"{name:<24}{yaml.safe_load(path.read_text()).get('caption', '')}")
     return 0

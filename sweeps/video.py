@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dpft.arguments import Parser, natural, place
+from dpft.arguments import Parser, place, seed_number
 from dpft.envs.files import replacing
 from dpft.envs.task import DataError, first_line
 
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("run", type=place, help="a run's folder, finished or under way, with its weights")
     parser.add_argument(
-        "--seed", type=natural, help="of the initial state (default: the first of training's evaluations)"
+        "--seed", type=seed_number, help="of the initial state (default: the first of training's evaluations)"
     )
     parser.add_argument("--out", type=place, help="an .mp4 file (default: RUN/video.mp4)")
     options = parser.parse_args(argv)

@@ -6,6 +6,7 @@ from run_folders import write_run
 from scipy import stats
 
 from dpft.analysis.compare import compare
+from dpft.sweeps.cli import main as dpft
 
 
 def final(value: float) -> list[tuple[int, float]]:
@@ -90,7 +91,7 @@ def test_success_has_wilsons_intervals_and_fishers_test(tmp_path, capsys):
     ("arguments", "words"),
     [
         (["nowhere", "nowhere"], "no such folder"),
-        (["A", "B", "--tolerance", "nan"], "expected a number of per cent"),
+        (["A", "B", "--tolerance", "nan"], "--tolerance: input should be a finite number"),
         (["A", "B", "--a", "clip"], "expected FIELD=VALUE"),
         (["A", "B", "--a", "method=dppo"], "no finished run with method=dppo"),
         (["A", "B", "--a", "seed=0", "--b", "seed=1"], "no run of"),
@@ -98,6 +99,6 @@ def test_success_has_wilsons_intervals_and_fishers_test(tmp_path, capsys):
 )
 def test_what_cannot_be_compared_is_one_line(sweeps, arguments, words, capsys):
     places = dict(zip("AB", map(str, sweeps), strict=True))
-    assert compare([places.get(argument, argument) for argument in arguments]) == 2
+    assert dpft(["compare", *(places.get(argument, argument) for argument in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
