@@ -52,23 +52,17 @@ def repository() -> dict[str, str]:
 def navigation() -> list:
     """The sections of README.md in their order; what belongs to one of them is beside it."""
     found = list(repository())
+    results = [page for page in found if page.startswith("results/") and page != "results/README.md"]
     groups = {
-        "index.md": {"The idea": "index.md"},
-        "tasks.md": {"Tasks": ["tasks.md", *(page for page in found if page.startswith("envs/"))]},
-        "results.md": {
-            "Results": [
-                {"In short": "results.md"},
-                {"All records": "results/README.md"},
-                *(page for page in found if page.startswith("results/") and page != "results/README.md"),
-            ]
-        },
+        "index.md": [{"The idea": "index.md"}],
+        "tasks.md": [
+            {"Methods": [page for page in found if page.startswith("methods/")]},
+            {"Tasks": ["tasks.md", *(page for page in found if page.startswith("envs/"))]},
+        ],
+        "results.md": [{"Results": [{"In short": "results.md"}, {"All records": "results/README.md"}, *results]}],
     }
-    first, second, *rest = [groups.get(page, page) for page in readme()]
     return [
-        first,
-        second,
-        {"Methods": [page for page in found if page.startswith("methods/")]},
-        *rest,
+        *(entry for page in readme() for entry in groups.get(page, [page])),
         *(page for page in found if page.startswith("sweeps/")),
         {"Adding things": "CONTRIBUTING.md"},
         {"Python": list(api())},
@@ -120,6 +114,7 @@ def make(folder: Path) -> None:
         pages |= {file: (ROOT / file).read_text() if file.endswith(".md") else "" for file in files}
         waiting += files
     settings = yaml.safe_load(SETTINGS.read_text()) | {"docs_dir": "pages", "site_dir": "site", "nav": navigation()}
+    shutil.copyfile(SETTINGS.with_name("site.css"), folder / "pages/site.css")
     (folder / "mkdocs.yml").write_text(yaml.safe_dump(settings, sort_keys=False))
     (folder / "dpft").mkdir()
     for path in [*ROOT.glob("*.py"), *(ROOT / room for room in ROOMS)]:

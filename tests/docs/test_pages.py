@@ -10,11 +10,16 @@ SCRIPT = Path(__file__).parents[2] / "docs/pages.py"
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    """The script, for a small repository; a function that makes its site and returns the pages' folder."""
+def script():
     spec = importlib.util.spec_from_file_location("pages", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def site(script, tmp_path, monkeypatch):
+    """A small repository, and a function that makes its site and returns the folder of the pages."""
     root = tmp_path / "repository"
     for room in ("envs/experts", "methods", "sweeps/grids", "analysis", "results/hopper/figures"):
         (root / room).mkdir(parents=True)
@@ -32,10 +37,10 @@ def site(tmp_path, monkeypatch):
     files |= {f"{folder}__init__.py": "" for folder in ("", "envs/", "methods/", "sweeps/", "analysis/")}
     for name, text in files.items():
         (root / name).write_text(text)
-    monkeypatch.setattr(module, "ROOT", root)
+    monkeypatch.setattr(script, "ROOT", root)
 
     def make() -> Path:
-        module.make(tmp_path / "site")
+        script.make(tmp_path / "site")
         return tmp_path / "site/pages"
 
     return root, make
@@ -59,9 +64,21 @@ def test_a_link_to_nothing_names_its_page(site, link):
         make()
 
 
-def test_every_page_that_is_no_figure_is_in_the_navigation(site):
-    _, make = site
-    pages = make()
+def missing(pages: Path) -> list[str]:
+    """The pages that the navigation has not."""
     told = str(yaml.safe_load((pages.parent / "mkdocs.yml").read_text())["nav"])
-    for page in pages.rglob("*.md"):
-        assert page.parent.name == "figures" or f"'{page.relative_to(pages).as_posix()}'" in told, page
+    names = [page.relative_to(pages).as_posix() for page in pages.rglob("*.md") if page.parent.name != "figures"]
+    return [name for name in names if f"'{name}'" not in told]
+
+
+def test_every_page_is_in_the_navigation(site, script, tmp_path):
+    """Of a small repository, and of this one, whose links are all to files."""
+    root, make = site
+    assert missing(make()) == []
+    with (root / "CONTRIBUTING.md").open("a") as file:
+        file.write("[plan](plan.md)")
+    (root / "plan.md").write_text("# Plan")
+    assert missing(make()) == ["plan.md"], "it is found where it is left out"
+    script.ROOT = SCRIPT.parents[1]
+    script.make(tmp_path / "whole")
+    assert not set(missing(tmp_path / "whole/pages")) & {*script.readme(), *script.repository(), *script.api()}
