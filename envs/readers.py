@@ -1,5 +1,6 @@
 """One reader for each demonstration format that users have."""
 
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,6 +22,7 @@ def read_minari(source: str, task: TaskSpec) -> Demonstrations:
     try:
         local = (path / "data").is_dir()
         dataset = minari.MinariDataset(path / "data") if local else minari.load_dataset(source)
+        made_on = dataset.env_spec.id if dataset.env_spec else task.env_id
         episodes = list(dataset.iterate_episodes())
     except FileNotFoundError:
         raise DataError(
@@ -28,6 +30,8 @@ def read_minari(source: str, task: TaskSpec) -> Demonstrations:
         ) from None
     except Exception as error:  # h5py, json and Minari raise many kinds for a damaged dataset
         raise DataError(f"cannot read Minari dataset {source!r}: {first_line(error)}") from None
+    if family(made_on) != family(task.env_id):
+        raise DataError(f"{source} says that it was made on {made_on}, so it is not for {task.env_id}")
     if not episodes:
         raise DataError(f"{source}: the Minari dataset has no episodes")
     if isinstance(episodes[0].observations, dict):
@@ -46,6 +50,11 @@ def read_minari(source: str, task: TaskSpec) -> Demonstrations:
         np.asarray(lengths),
         np.concatenate([np.asarray(episode.rewards) for episode in episodes]),
     )
+
+
+def family(env_id: str) -> str:
+    """Hopper of Hopper-v5: versions of an environment exchange demonstrations."""
+    return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
 
 
 def read_d4rl_file(path: Path, task: TaskSpec) -> Demonstrations:

@@ -18,40 +18,56 @@ from dpft.sweeps.config import RunConfig
 
 PROBES = 64  # demonstration observations kept beside a base, for chains.npz
 FORMAT = 2  # raised whenever the same settings would give another base: older caches are then left alone
+LIMITS = ("obs_min", "obs_max", "action_min", "action_max")
 
 
 @dataclass(frozen=True)
 class Base:
     policy: DiffusionPolicy | GaussianPolicy
     normaliser: Normaliser
-    probes: np.ndarray  # [64, O] normalised observations
     digest: str  # SHA-256 of the weights and the normaliser
-    demo_mean_return: float | None
-    remarks: list[str]  # what may surprise in the demonstrations, a line each
+    arrays: dict[str, np.ndarray]  # beside the weights in its file: the normaliser's limits and the facts below
+
+    @classmethod
+    def of(cls, policy: DiffusionPolicy | GaussianPolicy, arrays: dict[str, np.ndarray]) -> "Base":
+        normaliser = Normaliser(**{name: arrays[name] for name in LIMITS})
+        return cls(policy, normaliser, _digest(policy, normaliser), arrays)
+
+    @property
+    def probes(self) -> np.ndarray:
+        """[64, O] normalised observations."""
+        return self.arrays["probes"]
+
+    @property
+    def demo_mean_return(self) -> float | None:
+        mean = float(self.arrays["demo_mean_return"][0])
+        return mean if np.isfinite(mean) else None
+
+    @property
+    def remarks(self) -> list[str]:
+        """What may surprise in the demonstrations, a line each."""
+        return remarks(self.normaliser, self.arrays.get("outside", np.zeros(3)))
 
 
 def base_policy(config: RunConfig, task: TaskSpec) -> Base:
     """The base that a resolved config names, on the CPU. Raises DataError where it cannot be had."""
-    kind = get_method(config.method).fine_tunes
     if config.from_scratch:
+        kind = get_method(config.method).fine_tunes
         policy = make_policy(kind, config.policy, config.spec(), config.denoising_steps, config.seed)
-        arrays = _scratch_facts(config, task)
-    else:
-        path = Path(config.base).expanduser() if config.base else cached_base(config, task)
-        policy, arrays = load_policy(path, kind, config.policy, config.spec(), config.denoising_steps)
-        if "obs_min" not in arrays:  # DPPO's .pt holds no normaliser
-            arrays = _facts(demonstrations(config, task), task)
-    limits = ("obs_min", "obs_max", "action_min", "action_max")
-    normaliser = Normaliser(**{name: arrays[name] for name in limits})
-    mean = float(arrays["demo_mean_return"][0])
-    return Base(
-        policy,
-        normaliser,
-        arrays["probes"],
-        _digest(policy, normaliser),
-        mean if np.isfinite(mean) else None,
-        remarks(normaliser, arrays.get("outside", np.zeros(3))),
-    )
+        return Base.of(policy, _scratch_facts(config, task))
+    path = Path(config.base).expanduser() if config.base else cached_base(config, task)
+    policy, arrays = read_base(path, config, task)
+    if "obs_min" not in arrays:  # DPPO's .pt holds no normaliser
+        arrays = _facts(demonstrations(config, task), task)
+    return Base.of(policy, arrays)
+
+
+def read_base(
+    path: Path, config: RunConfig, task: TaskSpec
+) -> tuple[DiffusionPolicy | GaussianPolicy, dict[str, np.ndarray]]:
+    """The policy and the arrays of a file that fits the config and the task. Raises DataError where it is none."""
+    kind = get_method(config.method).fine_tunes
+    return load_policy(path, kind, config.policy, config.spec(), config.denoising_steps, task.env_id)
 
 
 def _digest(policy: DiffusionPolicy | GaussianPolicy, normaliser: Normaliser) -> str:
@@ -138,6 +154,6 @@ def cached_base(config: RunConfig, task: TaskSpec) -> Path:
         with pretraining(f"cloning {task.name} K={config.denoising_steps} ({kind})", config.pretrain.steps) as advance:
             metrics = pretrain(policy, obs, chunks, config.pretrain, config.base_seed, advance)
         facts = {key: str(value) for key, value in metrics.items()} | {"made_from": json.dumps(shaped)}
-        save_policy(path, policy, _facts(data, task), facts)
+        save_policy(path, policy, _facts(data, task), {"env_id": task.env_id, **facts})
 
     return build_once(cache_dir() / "bases" / f"{task.name.replace('/', '_')}-{name}.safetensors", build)

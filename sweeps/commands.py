@@ -20,7 +20,7 @@ from dpft.envs.files import FULL, full_disk_is_said
 from dpft.envs.task import DataError, first_line
 from dpft.methods import METHODS
 from dpft.sweeps.config import RunConfig, config_model, explain, load_config, resolve
-from dpft.sweeps.folders import expect_run
+from dpft.sweeps.folders import expect_run, expect_weights
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
 
 PUBLISHED = ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
@@ -199,14 +199,16 @@ def evaluate(argv: list[str]) -> int:
         "--seed", type=seed_number, help="of the first episode (default: that of training's evaluations)"
     )
     parser.add_argument("--out", type=place, help="a csv file for the episodes (default: RUN/evaluation.csv)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (auto: a GPU where there is one)")
     options = parser.parse_args(argv)
-    from dpft.sweeps.reload import evaluate_run
-
     expect_run(options.run)
     out: Path = options.out or options.run / "evaluation.csv"
     writable_file(out)
+    expect_weights(options.run)
+    from dpft.sweeps.reload import evaluate_run
+
     with full_disk_is_said(out.parent):
-        return evaluate_run(options.run, options.episodes, options.seed, out)
+        return evaluate_run(options.run, options.episodes, options.seed, out, options.device)
 
 
 def publish(argv: list[str]) -> int:

@@ -20,6 +20,15 @@ from dpft.sweeps.yaml_file import read_yaml
 method_class, task_spec = cache(get_method), cache(get_task)
 
 
+def device_name(device: str) -> str:
+    """Raises ValueError where it is none."""
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+        return device
+    name = device.lower().replace("gpu", "cuda")
+    near = [f": did you mean {near}?" for near in difflib.get_close_matches(name, ["cpu", "cuda", "auto"], 1)]
+    raise ValueError("".join([f"expected auto, cpu, cuda or cuda:N, got {device!r}", *near]))
+
+
 class DemosConfig(Settings):
     """The demonstrations that the base policy is cloned from and that observations and actions are scaled by."""
 
@@ -53,11 +62,7 @@ class RunConfig(Settings):
     @field_validator("device")
     @classmethod
     def known_device(cls, device: str) -> str:
-        if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
-            return device
-        name = device.lower().replace("gpu", "cuda")
-        near = [f": did you mean {near}?" for near in difflib.get_close_matches(name, ["cpu", "cuda", "auto"], 1)]
-        raise ValueError("".join([f"expected auto, cpu, cuda or cuda:N, got {device!r}", *near]))
+        return device_name(device)
 
     def spec(self) -> Spec:
         task = task_spec(self.task)
@@ -144,13 +149,22 @@ def complete(config: RunConfig) -> RunConfig:
     )
 
 
-def resolve(config: RunConfig) -> RunConfig:
-    """Fill in what is missing, this machine's device included; config.yaml records the result."""
+def find_device(device: str) -> str:
+    """A device of this machine; "auto" is a GPU where torch sees one. Raises DataError where it is not there."""
     import torch
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    try:
+        device_name(device)
+    except ValueError as error:
+        raise DataError(f"device: {error}") from None
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise DataError(f"device {device}: this torch sees no GPU; use --device cpu, or install a CUDA build (README)")
     if int(device.partition(":")[2] or 0) >= max(1, torch.cuda.device_count()):
         raise DataError(f"device {device}: this torch sees {torch.cuda.device_count()} of them, counted from 0")
-    return complete(config).model_copy(update={"device": device})
+    return device
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Fill in what is missing, this machine's device included; config.yaml records the result."""
+    return complete(config).model_copy(update={"device": find_device(config.device)})

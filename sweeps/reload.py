@@ -1,70 +1,85 @@
-"""The method of a run that exists: rebuilt from its records."""
+"""The policy of a run that exists, from what lies in the run's folder."""
 
+import copy
 import csv
 import io
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from dpft.envs import DataError, get_task
+from dpft.envs import DataError, TaskSpec, first_line, get_task
 from dpft.methods.interface import Method
-from dpft.sweeps.base import base_policy
+from dpft.sweeps.base import Base, base_policy
+from dpft.sweeps.begin import kept_base
 from dpft.sweeps.checkpoint import load_checkpoint
-from dpft.sweeps.config import RunConfig, load_config
+from dpft.sweeps.config import RunConfig, find_device, load_config
 from dpft.sweeps.evaluate import Episode, Evaluator
-from dpft.sweeps.folders import expect_run
+from dpft.sweeps.folders import expect_weights
 from dpft.sweeps.process import use_cpu
-from dpft.sweeps.records import EPISODES, write_atomically
+from dpft.sweeps.records import EPISODES, read_done, write_atomically
 from dpft.sweeps.run import EVALUATION, make_method, stream
 
 
-def reload_run(folder: Path) -> tuple[RunConfig, Method, Evaluator, int | None]:
-    """Config, method with its newest weights, evaluator and environment steps (of a checkpoint) of a run.
+@dataclass(frozen=True)
+class Loaded:
+    """A run, ready to act."""
 
-    Raises DataError where there is no run, or nothing to load yet.
-    """
-    expect_run(folder)
+    config: RunConfig  # device: where it acts now
+    task: TaskSpec
+    base: Base
+    method: Method  # with the newest weights
+    evaluator: Evaluator
+    env_steps: int  # that the weights were trained for
+
+
+def reload_run(folder: Path, device: str = "auto") -> Loaded:
+    """The run in a folder. Raises DataError where there is none, or nothing that acts."""
+    expect_weights(folder)
     config = load_config(folder / "config.yaml")
+    config = config.model_copy(update={"device": find_device(device)})
     use_cpu(config.threads)
     task = get_task(config.task)
-    base = base_policy(config, task)
-    method = make_method(config, base.policy)
-    steps = None
+    base = kept_base(config, folder, task) or base_policy(config, task)  # runs of earlier versions keep none
+    method = make_method(config, copy.deepcopy(base.policy))
     weights = folder / "weights.safetensors"
     if weights.exists():
         try:
             method.load_weights(load_file(weights))
         except (SafetensorError, OSError, KeyError, RuntimeError) as error:
-            raise DataError(f"cannot read {weights}: {str(error).splitlines()[0]}") from None
+            raise DataError(f"cannot read {weights}: {first_line(error)}") from None
+        steps = (read_done(folder) or {}).get("env_steps", config.env_steps)
     else:
         state = load_checkpoint(folder / "checkpoint", config.device)
         if state is None:
-            raise DataError(
-                f"{folder} has neither weights.safetensors nor a checkpoint yet: wait a minute, or train it"
-            )
-        method.load_state_dict(state["method"])
+            raise DataError(f"{folder}: no checkpoint can be read; wait a minute, or train it")
+        # a generator's state means nothing on another device, and evaluation draws from streams of its own
+        own = {name: value.get_state() for name, value in vars(method).items() if isinstance(value, torch.Generator)}
+        method.load_state_dict(state["method"] | own)
         steps = state["collector"]["env_steps"]
-    return config, method, Evaluator(task, config.chunk, config.threads, base.normaliser), steps
+    return Loaded(config, task, base, method, Evaluator(task, config.chunk, config.threads, base.normaliser), steps)
 
 
-def evaluate_run(folder: Path, count: int, seed: int | None, out: Path) -> int:
-    """Play episodes, write them to a csv file and print their mean with its standard error."""
-    config, method, evaluator, steps = reload_run(folder)
-    episodes: list[Episode] = evaluator(
-        method, count, config.eval_seed if seed is None else seed, stream(config.seed, EVALUATION)
+def evaluate_run(folder: Path, count: int, seed: int | None, out: Path, device: str) -> int:
+    """Play episodes, print their mean with its standard error and write them to a csv file."""
+    run = reload_run(folder, device)
+    config = run.config
+    episodes: list[Episode] = run.evaluator(
+        run.method, count, config.eval_seed if seed is None else seed, stream(config.seed, EVALUATION)
     )
+    totals = np.array([e.total for e in episodes])
+    error = totals.std(ddof=1) / np.sqrt(len(totals)) if len(totals) > 1 else float("nan")
+    scaled = run.task.normalised(float(totals.mean()))
+    label = "" if scaled is None else f" ({scaled:.1f} D4RL-scaled, v5 dynamics)"
+    print(f"mean return {totals.mean():.1f} +- {error:.1f} (standard error, {count} episodes){label}")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(EPISODES)
-    writer.writerows([steps, e.seed, e.total, e.length, e.ended] for e in episodes)
+    writer.writerows([run.env_steps, e.seed, e.total, e.length, e.ended] for e in episodes)
     write_atomically(out, buffer.getvalue())
-    totals = np.array([e.total for e in episodes])
-    error = totals.std(ddof=1) / np.sqrt(len(totals)) if len(totals) > 1 else float("nan")
-    task = get_task(config.task)
-    scaled = task.normalised(float(totals.mean()))
-    label = "" if scaled is None else f" ({scaled:.1f} D4RL-scaled, v5 dynamics)"
-    print(f"mean return {totals.mean():.1f} +- {error:.1f} (standard error, {count} episodes){label}")
-    print(f"episodes in {out}; next: dpft figures {folder}")
+    print(f"episodes in {out}; next: dpft figures {shlex.quote(str(folder))}")
     return 0

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from dpft.envs import DataError, TaskSpec, get_task, make_vec
+from dpft.envs import TaskSpec, get_task, make_vec
 from dpft.methods import get_method
 from dpft.methods.interface import Method
 from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
 from dpft.sweeps import records
-from dpft.sweeps.base import Base, base_policy
+from dpft.sweeps.base import Base
+from dpft.sweeps.begin import claim_folder, own_base
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
 from dpft.sweeps.collect import Collector, Diverged
-from dpft.sweeps.config import RunConfig, resolve
+from dpft.sweeps.config import RunConfig
 from dpft.sweeps.evaluate import Evaluator
 from dpft.sweeps.owner import Owner
 from dpft.sweeps.process import use_cpu
@@ -229,10 +230,9 @@ def train(
     for number in ASKING:
         signal.signal(number, signal.default_int_handler)
     task = get_task(config.task)
-    base = base_policy(config, task)
+    base = own_base(config, owner, task)
     for line in base.remarks:
         print(line, flush=True)
-    add_facts(owner, base)
     run = Run(config, owner, task, base)
     run.restore(load_checkpoint(folder / "checkpoint", config.device))
     progress = RunProgress(
@@ -253,59 +253,3 @@ def train(
     records.write_done(owner, **outcome)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return records.read_done(folder) or outcome
-
-
-def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -> RunConfig:
-    """Write config.yaml until there are records; then check that it is the same run on the same kind of machine."""
-    folder = owner.folder
-    path = folder / "config.yaml"
-    if not path.exists() or not ((folder / "curve.csv").exists() or records.read_done(folder)):
-        config = resolve(config)
-        folder.mkdir(parents=True, exist_ok=True)
-        task = get_task(config.task)
-        scores = list(task.reference_scores) if task.reference_scores else None
-        kind = get_method(config.method).fine_tunes
-        facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores, fine_tunes=kind)
-        records.write_config(owner, config.model_dump(mode="json"), facts)
-        return config
-    recorded, facts = records.read_config(folder)
-    # the machine's own choices (device) were made at the first start
-    device = recorded.get("device", "auto") if config.device == "auto" else config.device
-    config = resolve(config.model_copy(update={"device": device}))
-    asked, recorded_flat = flatten(config.model_dump(mode="json")), flatten(recorded)
-    different = [
-        f"{k} is {recorded_flat.get(k)!r} there, {v!r} now" for k, v in asked.items() if recorded_flat.get(k) != v
-    ]
-    if different:
-        raise DataError(f"{folder} holds another run ({different[0]}): choose another --out, or delete it")
-    here, there = records.hardware(config.device), facts["hardware"]
-    changed = [f"{key} was {there.get(key)}, is {here[key]}" for key in ("cpu", "gpu") if there.get(key) != here[key]]
-    changed += [
-        f"{name} was {facts['versions'].get(name)}, is {version}"
-        for name, version in records.versions().items()
-        if name != "dpft" and facts["versions"].get(name) != version
-    ]
-    if changed and not records.read_done(folder):
-        if not allow_hardware_change:
-            raise DataError(
-                f"{folder} was started elsewhere ({'; '.join(changed)}): its bits cannot be continued here; "
-                "dpft train and dpft resume take --allow-hardware-change to go on all the same, which marks its record"
-            )
-        facts.setdefault("hardware_changes", []).append({"at": records.now(), "changes": changed})
-        records.write_config(owner, recorded, facts)
-    return config
-
-
-def add_facts(owner: Owner, base: Base) -> None:
-    """What is known of the base once it is there."""
-    recorded, facts = records.read_config(owner.folder)
-    facts |= {"base_digest": base.digest, "demo_mean_return": base.demo_mean_return}
-    records.write_config(owner, recorded, facts)
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields under dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

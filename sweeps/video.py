@@ -1,6 +1,7 @@
 """The verb `dpft video`: the same episode before and after fine-tuning, side by side."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dpft.arguments import Parser, place, seed_number
+from dpft.arguments import Parser, place, seed_number, writable_file
 from dpft.envs.files import replacing
 from dpft.envs.task import DataError, first_line
+from dpft.sweeps.folders import expect_weights
 
 if TYPE_CHECKING:
     from dpft.envs.task import TaskSpec
@@ -51,25 +53,23 @@ def main(argv: list[str]) -> int:
         "--seed", type=seed_number, help="of the initial state (default: the first of training's evaluations)"
     )
     parser.add_argument("--out", type=place, help="an .mp4 file (default: RUN/video.mp4)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (auto: a GPU where there is one)")
     options = parser.parse_args(argv)
     run: Path = options.run
-    check(run, options.out)
+    out: Path = options.out or run / "video.mp4"
+    check(run, out)
     os.environ["MUJOCO_GL"] = backend()
+    writable_file(out)
 
-    from dpft.sweeps.base import base_policy
     from dpft.sweeps.progress import pretraining
-    from dpft.sweeps.records import read_done
     from dpft.sweeps.reload import reload_run
     from dpft.sweeps.run import EVALUATION, make_method, stream
 
-    config, after, evaluator, steps = reload_run(run)
-    task = evaluator.task
-    before = make_method(config, base_policy(config, task).policy)
+    loaded = reload_run(run, options.device)
+    config, task, evaluator, after = loaded.config, loaded.task, loaded.evaluator, loaded.method
+    before = make_method(config, loaded.base.policy)
     seed = config.eval_seed if options.seed is None else options.seed
-    steps = (read_done(run) or {}).get("env_steps", steps or config.env_steps)
-    titles = ("before fine-tuning", f"{config.method} after {steps:,} steps")
-    out: Path = options.out or run / "video.mp4"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    titles = ("before fine-tuning", f"{config.method} after {loaded.env_steps:,} steps")
     every, rate = frame_rate(task)
     with pretraining(f"filming {task.name}", 2 * task.max_episode_steps) as advance, replacing(out) as temporary:
 
@@ -85,20 +85,15 @@ def main(argv: list[str]) -> int:
         advance(2 * task.max_episode_steps)
     for title, end in zip(titles, ends, strict=True):
         print(f"{title}: return {end.total:.1f}, {end.ended} after {end.step} steps")
-    print(f"video in {out}; next: dpft eval {run}, the mean over many episodes")
+    print(f"video in {out}; next: dpft eval {shlex.quote(str(run))}, the mean over many episodes")
     return 0
 
 
-def check(run: Path, out: Path | None) -> None:
+def check(run: Path, out: Path) -> None:
     """Raises DataError for what can be known before the minutes that loading and playing take."""
-    if out and out.suffix != ".mp4":
+    if out.suffix != ".mp4":
         raise DataError(f"--out {out}: expected a name that ends in .mp4")
-    kept = (run / "weights.safetensors", run / "checkpoint")
-    if (run / "config.yaml").exists() and not any(path.exists() for path in kept):
-        raise DataError(
-            f"{run} has neither weights.safetensors nor a checkpoint (published records have none): "
-            f"make it again by dpft train --config {run / 'config.yaml'} --out runs/NAME"
-        )
+    expect_weights(run)
     try:
         import av  # noqa: F401
     except ImportError:

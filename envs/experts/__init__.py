@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from minari.data_collector import EpisodeBuffer
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dpft.envs import make_vec
 from dpft.envs.cache import build_once, cache_dir
@@ -73,7 +73,7 @@ def save_expert(path: Path, expert: Expert) -> None:
         tensors |= {f"layers.{i}.weight": weight, f"layers.{i}.bias": bias}
     arrays = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(arrays, temporary, expert.metadata)
+        temporary.write_bytes(save(arrays, expert.metadata))
 
 
 def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, threads: int = 1) -> list[dict[str, Array]]:
@@ -82,6 +82,8 @@ def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, thread
     Every slot plays whole episodes one after the other and stops at the first one that ends beyond its share of the
     steps. That last episode is kept whatever its length, so that long ones are not lost more often than short ones.
     """
+    if expert.metadata.get("env_id", task.env_id) != task.env_id:
+        raise DataError(f"this expert is for {expert.metadata['env_id']}, not for {task.env_id}")
     if (expert.obs_mean.size, expert.std.size) != (task.obs_dim, task.action_dim):
         raise DataError(
             f"this expert is for {expert.obs_mean.size} observations and {expert.std.size} actions, "

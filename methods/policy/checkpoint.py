@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from dpft.envs.task import DataError
+from dpft.envs.files import replacing
+from dpft.envs.task import DataError, first_line
 from dpft.methods.interface import Spec
 from dpft.methods.policy.config import PolicyConfig
 from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy, make_policy
@@ -36,23 +37,23 @@ def save_policy(
     """Write the weights, the normaliser's arrays and the metadata to one safetensors file, atomically."""
     tensors = {f"policy.{name}": value.detach().cpu().contiguous() for name, value in policy.state_dict().items()}
     tensors |= {f"normaliser.{name}": torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, {**metadata, "architecture": json.dumps(architecture(policy))})
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, {**metadata, "architecture": json.dumps(architecture(policy))}))
 
 
 def load_policy(
-    path: Path, kind: str, config: PolicyConfig, spec: Spec, denoising_steps: int
+    path: Path, kind: str, config: PolicyConfig, spec: Spec, denoising_steps: int, env_id: str = ""
 ) -> tuple[DiffusionPolicy | GaussianPolicy, dict[str, np.ndarray]]:
     """The policy in a file, and its normaliser's arrays (empty for DPPO's .pt, which holds none).
 
-    Raises DataError where the file is missing, damaged, or of another architecture, naming each layer that differs.
+    Raises DataError where the file is missing, damaged, says that it is for another environment, or is of another
+    architecture, naming each layer that differs.
     """
     policy = make_policy(kind, config, spec, denoising_steps, seed=0)
     if not path.is_file():
         raise DataError(f"no base policy at {path}: give a .safetensors of this suite or DPPO's .pt")
     tensors, arrays, facts = _read_pt(path) if path.suffix == ".pt" else _read_safetensors(path)
-    expected = architecture(policy)
+    expected = architecture(policy) | ({"env_id": env_id} if env_id else {})
     wrong = [
         f"{name} is {facts[name]}, the run asks for {value}"
         for name, value in expected.items()
@@ -70,7 +71,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarr
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except OSError as error:  # safetensors says "No such file" of whatever it may not read
+        why = "permission denied" if not os.access(path, os.R_OK) else first_line(error)
+        raise DataError(f"cannot read base policy {path}: {why}") from None
+    except SafetensorError as error:
         raise DataError(f"cannot read base policy {path}: {error}; it is not a complete safetensors file") from None
     weights = {name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")}
     arrays = {
@@ -78,7 +82,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarr
         for name, value in tensors.items()
         if name.startswith("normaliser.")
     }
-    return weights, arrays, json.loads(metadata.get("architecture", "{}"))
+    facts = json.loads(metadata.get("architecture", "{}"))
+    made_from = json.loads(metadata.get("made_from", "{}"))  # of files that have no env_id yet
+    env_id = metadata.get("env_id") or made_from.get("task")
+    return weights, arrays, facts | ({"env_id": env_id} if env_id else {})
 
 
 # DPPO's names for the layers of its DiffusionMLP and of the mean of its Gaussian_MLP, and ours
@@ -109,7 +116,7 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarray], dict
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a damaged file
-        raise DataError(f"cannot read base policy {path}: {str(error).splitlines()[0]}") from None
+        raise DataError(f"cannot read base policy {path}: {first_line(error)}") from None
     if not isinstance(checkpoint, dict) or "ema" not in checkpoint:
         raise DataError(f'base policy {path} is not a DPPO pre-training checkpoint: it has no entry "ema"')
     return (

@@ -38,8 +38,9 @@ def test_the_episode_of_evaluation_is_filmed(run, capsys):
     capsys.readouterr()  # what training said
     assert main(["video", str(run)]) == 0
     out = capsys.readouterr().out
-    config, method, evaluator, _ = reload_run(run)
-    (played,) = evaluator(method, 1, config.eval_seed, stream(config.seed, EVALUATION))
+    loaded = reload_run(run)
+    config = loaded.config
+    (played,) = loaded.evaluator(loaded.method, 1, config.eval_seed, stream(config.seed, EVALUATION))
     assert f"return {played.total:.1f}, {played.ended} after {played.length} steps" in out.splitlines()[1]
     assert f"video in {run / 'video.mp4'}; next: dpft eval {run}" in out
 
@@ -79,8 +80,8 @@ def test_what_cannot_be_filmed_is_one_line(run, tmp_path, capsys, monkeypatch):
     capsys.readouterr()  # what training said
     published = shutil.copytree(run, tmp_path / "published", ignore=shutil.ignore_patterns("weights*", "video*"))
     for arguments, says in (
-        ([str(published)], "has neither weights.safetensors nor a checkpoint"),
-        ([str(tmp_path / "nothing")], "is no run: it has no config.yaml"),
+        ([str(published)], "has no weights.safetensors (published records have none): make it again"),
+        ([str(tmp_path / "nothing")], "is not there: expected the folder of a run"),
         ([str(run), "--out", "video.gif"], "expected a name that ends in .mp4"),
         ([str(run), "--sede", "3"], "unrecognized arguments"),
     ):
