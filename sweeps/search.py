@@ -188,9 +188,17 @@ class Search:
 
 
 def run_score(run: Path, objective: str) -> float:
-    """A run's return, D4RL-scaled where its task is; -inf where it diverged."""
-    if (read_done(run) or {})["status"] == "failed":
+    """A run's return, D4RL-scaled where its task is; -inf where it diverged. Raises DataError for damaged records."""
+    done = read_done(run) or {}
+    if done.get("status") == "failed":
         return -math.inf
-    with (run / "curve.csv").open() as file:
-        returns = [float(row["return_normalised"] or row["return_mean"]) for row in csv.DictReader(file)]
-    return returns[-1] if objective == "final" else fmean(returns[1:] or returns)
+    try:
+        with (run / "curve.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        returns = [float(row["return_normalised"] or row["return_mean"]) for row in rows]
+        score = returns[-1] if objective == "final" else fmean(returns[1:] or returns)
+        if int(rows[-1]["env_steps"]) < done["env_steps"] or not math.isfinite(score):
+            raise ValueError
+    except (OSError, ValueError, LookupError, TypeError, csv.Error):
+        raise DataError(f"{run / 'curve.csv'} is damaged: delete {run}, and dpft tune makes it again") from None
+    return score

@@ -198,6 +198,25 @@ def test_cancel(grid, undisturbed, tmp_path):
     complete(sweep, undisturbed)
 
 
+def test_a_search_waits_for_its_jobs(grid, tmp_path):
+    """Killed while jobs are under way, it goes on with them and ends with the trials of one without SLURM."""
+    search, here, there = tmp_path / "search.yaml", tmp_path / "here", tmp_path / "there"
+    ranges = {"gaussian-ppo": {"settings.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}}
+    fields = {"seed": [0, 1], "tune": {"trials": 2, "batch": 1, "ranges": ranges}}
+    search.write_text(yaml.safe_dump(yaml.safe_load(grid.read_text()) | fields))
+    command = ["tune", search, "--out", there, "--engine", "slurm", "--time", "0:20:00"]
+    first = subprocess.Popen([*DPFT, *command], stdout=subprocess.DEVNULL)
+    until(lambda: list(there.glob("runs/*/checkpoint/latest.pt")))
+    first.kill()
+    first.wait()
+    assert len(jobs(Sweep.open(there))) == 2
+    assert f"next: dpft sweep {there / 'best.yaml'}" in dpft(*command)
+    assert len(jobs(Sweep.open(there))) == 4, "no run was submitted twice"
+    dpft("tune", search, "--out", here, "--workers", "2")
+    assert (there / "tune.csv").read_text() == (here / "tune.csv").read_text()
+    complete(Sweep.open(there), here)
+
+
 @pytest.mark.parametrize(("count", "arrays"), [(1001, [1001]), (2500, [1001, 1001, 498])])
 def test_arrays_are_split_by_what_the_cluster_takes(count, arrays, grid, tmp_path):
     """MaxArraySize is 1001, as by default. The partition is down meanwhile: nothing starts."""

@@ -69,7 +69,7 @@ def record(sweep: Sweep, search: Search, score) -> None:
             run.mkdir(parents=True)
             rows = "".join(f"{step},{value + more},\n" for step, more in ((0, 1e9), (1, -1), (2, 3)))
             (run / "curve.csv").write_text(f"env_steps,return_mean,return_normalised\n{rows}")
-            done = {"status": "done"} if math.isfinite(value) else {"status": "failed", "reason": "nan"}
+            done = {"status": "done", "env_steps": 2} if math.isfinite(value) else {"status": "failed", "reason": "nan"}
             (run / "done.json").write_text(json.dumps(done))
 
 
@@ -107,6 +107,20 @@ def test_a_score_is_the_mean_over_runs_and_the_base_is_no_part_of_it(objective, 
     search.tell(sweep)
     assert [trial.score for trial in search.trials] == [score, -math.inf], "it diverged"
     assert search.best() is search.trials[0]
+
+
+@pytest.mark.parametrize("text", [None, "", "env_steps,return_mean,return_normalised\n", "a,b\n2,3\n", "\0", "cut"])
+def test_damaged_records_have_no_score(text, write, tmp_path):
+    search, sweep = searches(write())["dppo"], Sweep(tmp_path, {})
+    search.propose(1)
+    record(sweep, search, lambda trial: 5.0)
+    curve = sweep.run(next(iter(search.trials[0].runs))) / "curve.csv"
+    whole = curve.read_text()
+    curve.unlink()
+    if text is not None:
+        curve.write_text("\n".join(whole.splitlines()[:-1]) if text == "cut" else text)
+    with pytest.raises(DataError, match=r"curve.csv is damaged: delete"):
+        search.tell(sweep)
 
 
 def test_no_setting_is_tried_twice(write, tmp_path):
