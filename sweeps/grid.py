@@ -81,7 +81,7 @@ def expand(data: Any) -> dict[str, RunConfig]:
         raise DataError(f"overrides for {', '.join(map(str, strangers))}, which is not among its methods")
     # an override replaces a field of its method, axis or not
     parts = [fields | {"method": method} | dotted(overrides.get(method, {})) for method in methods]
-    axes = [_axes(part) for part in parts]
+    axes = [axes_of(part) for part in parts]
     count = sum(math.prod(map(len, axis.values())) for axis in axes)
     if count > LIMIT:
         raise DataError(f"{count:,} runs are more than {LIMIT:,}: split it")
@@ -115,7 +115,7 @@ def run_id(config: RunConfig, varied: list[str]) -> str:
     return segment("_".join(parts))
 
 
-def _axes(fields: dict[str, Any]) -> dict[str, list]:
+def axes_of(fields: dict[str, Any]) -> dict[str, list]:
     """The lists among a method's fields; where a list is one value of a field, only a list of lists is an axis."""
     model = config_model(fields["method"])
     return {

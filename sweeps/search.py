@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dpft.envs import get_task
 from dpft.envs.task import DataError
 from dpft.sweeps.config import Count, RunConfig, explain
-from dpft.sweeps.grid import Grid, dotted, expand
+from dpft.sweeps.grid import META, Grid, axes_of, dotted, expand
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.records import read_done
 
@@ -98,7 +98,7 @@ class Search:
         self.grid, self.tuning, self.method = grid, tuning, method
         self.where = f"tune.ranges.{method}"
         self.overrides = dotted((grid.data.get("overrides") or {}).get(method, {}))
-        self.ranges = {field: self.range(field, given) for field, given in tuning.ranges[method].items()}
+        self.ranges = {field: self.checked(field, given) for field, given in tuning.ranges[method].items()}
         self.space = {field: self.distribution(field, given) for field, given in self.ranges.items()}
         settings = math.prod(size for _, size in self.space.values())
         if settings < tuning.trials:
@@ -109,14 +109,16 @@ class Search:
         kinds = {"tpe": samplers.TPESampler, "random": samplers.RandomSampler, "qmc": samplers.QMCSampler}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # QMCSampler says that it is new
-            self.study = optuna.create_study(direction="maximize", sampler=kinds[tuning.sampler](seed=tuning.seed))
+            self.sampler = kinds[tuning.sampler](seed=tuning.seed)
+        self.study = optuna.create_study(direction="maximize", sampler=self.sampler)
 
-    def range(self, field: str, given: Any) -> Range | list[Any]:
+    def checked(self, field: str, given: Any) -> Range | list[Any]:
         where = f"{self.where}.{field}"
         if field.split(".")[0] not in TUNABLE:
             raise DataError(f"{where}: expected a field by its dotted name, of {', '.join(TUNABLE)}")
-        if field in self.overrides:
-            raise DataError(f"{where}: overrides gives it a value already")
+        fields = dotted({key: value for key, value in self.grid.data.items() if key not in META})
+        if field in self.overrides or field in axes_of(fields | {"method": self.method}):
+            raise DataError(f"{where}: the grid gives it values already, in overrides or as an axis")
         if not isinstance(given, list):
             return validated(Range, given, where)
         if not given or any(choice in given[:n] for n, choice in enumerate(given)):
@@ -151,10 +153,10 @@ class Search:
 
         space = {field: distribution for field, (distribution, _) in self.space.items()}
         known = {name for trial in self.trials for name in trial.runs}
-        own, other = self.study.sampler, RandomSampler(seed=self.tuning.seed)
+        other = RandomSampler(seed=self.tuning.seed)
         for _ in range(count):
             for attempt in range(PROPOSALS):
-                self.study.sampler = own if attempt < OWN_PROPOSALS else other
+                self.study.sampler = self.sampler if attempt < OWN_PROPOSALS else other
                 asked = self.study.ask(space)
                 values = {field: self.rounded(field, value) for field, value in asked.params.items()}
                 runs = self.runs(values)

@@ -177,8 +177,9 @@ def of_dppo(given, field="settings.learning_rate") -> dict:
         ({"tune": {"ranges": {"dppo": RANGES["dppo"]}}}, "but the methods are dppo, gaussian-ppo"),
         (
             {"tune": {"ranges": RANGES | {"gaussian-ppo": {"settings.entropy_coef": [0, 1]}}}},
-            "overrides gives it a value",
+            "the grid gives it values already",
         ),
+        ({"settings.clip": [0.1, 0.2]}, "the grid gives it values already"),
         ({"overrides": {"dppo": {"env_steps": 450}}}, "every method gets the same budget"),
         ({"overrides": {"dppo": {"seed": [1, 2, 3]}}}, "every method gets the same budget"),
     ],
