@@ -57,6 +57,19 @@ def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -
     return config
 
 
+def plan(config: RunConfig) -> str:
+    """What the steps of a run allow, in a line. Episodes that end inside a chunk make room for a little more."""
+    settings, total = config.settings, config.env_steps
+    if not total:
+        return "0 environment steps: the base is evaluated, nothing is trained"
+    size = settings.decisions_per_update * settings.num_envs * config.chunk
+    first = settings.first_update * settings.num_envs * config.chunk
+    line = f"{total:,} environment steps, an update after every {size:,} or fewer: {total // size:,} of them"
+    if first > size:
+        line += f", the policy's first after {first:,}"
+    return line + (f"; the last {total % size:,} are simulated and not learned from" if total % size else "")
+
+
 def own_base(config: RunConfig, owner: Owner, task: TaskSpec) -> Base:
     """The base that the run began with, kept in its folder and noted in its config.yaml."""
     base = kept_base(config, owner.folder, task)

@@ -1,5 +1,6 @@
 """Rolling a method out: decisions of many environments into one Rollout."""
 
+import math
 import time
 from typing import Any, Protocol
 
@@ -37,12 +38,17 @@ class Collector:
         self.finished = [0.0, 0]  # summed returns and number of episodes that ended since take_training_return()
         self.seconds = {"act": 0.0, "simulate": 0.0}
 
-    def collect(self) -> Rollout:
-        """The next decisions_per_update decisions. Raises Diverged where a chunk is not finite."""
+    def collect(self, until: float = math.inf) -> Rollout | None:
+        """The next decisions_per_update decisions; None where so many environment steps are reached before.
+
+        Raises Diverged where a chunk is not finite.
+        """
         method, device = self.method, self.method.device
         rows: list[dict[str, Tensor]] = []
         with method.mixed():
-            for _ in range(method.decisions_per_update):
+            while len(rows) < method.decisions_per_update:
+                if self.env_steps >= until:
+                    return None
                 started = time.perf_counter()
                 obs = torch.from_numpy(self.scale.obs(self.obs)).to(device)
                 decision = method.act(obs)

@@ -139,11 +139,19 @@ def complete(config: RunConfig) -> RunConfig:
     if config.from_scratch and config.base:
         raise DataError("from_scratch and base exclude each other: a policy is random or it is the file's")
     config = absolute(config)
+    settings = config.settings.resolved(config.denoising_steps, config.from_scratch)
+    needed = settings.first_update * settings.num_envs * config.chunk
+    if 0 < config.env_steps < needed:
+        raise DataError(
+            f"env_steps: {config.env_steps:,} allow no update of the policy, whose first comes after {needed:,} "
+            f"({settings.first_update} decisions of {config.chunk} steps in each of {settings.num_envs} environments): "
+            "give more env_steps, or 0 to evaluate the base; a shorter warm-up, fewer num_envs or decisions_per_update"
+        )
     return config.model_copy(
         update={
             "base_seed": config.seed if config.base_seed == "same" else config.base_seed,
             "policy": config.policy.resolved(config.denoising_steps),
-            "settings": config.settings.resolved(config.denoising_steps, config.from_scratch),
+            "settings": settings,
             "demos": config.demos.model_copy(update={"source": config.demos.source or task.demos}),
         }
     )

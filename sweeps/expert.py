@@ -86,6 +86,7 @@ def train_expert(
     nearest, observed = float("inf"), float("-inf")
     while collector.env_steps < max_steps:
         rollout = collector.collect()
+        assert rollout, "without a limit it is complete"
         method.update(rollout)
         # scaled with the statistics that acting used: they change only between updates
         raw = rollout.obs.flatten(0, 1).numpy() * scale.std + scale.mean

@@ -18,7 +18,7 @@ from dpft.methods.interface import Method
 from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
 from dpft.sweeps import records
 from dpft.sweeps.base import Base
-from dpft.sweeps.begin import claim_folder, own_base
+from dpft.sweeps.begin import claim_folder, own_base, plan
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
 from dpft.sweeps.collect import Collector, Diverged
 from dpft.sweeps.config import RunConfig
@@ -73,7 +73,9 @@ class Run:
         saved, cost = time.monotonic(), 0.0
         while self.env_steps < self.config.env_steps:
             self.evaluate_if_due(progress)
-            self.learn(self.collector.collect())
+            rollout = self.collector.collect(self.config.env_steps)
+            if rollout:  # what does not fill an update is not learned from: compared runs end at the same count
+                self.learn(rollout)
             progress.steps(self.env_steps)
             since = time.monotonic() - saved
             # 0 seconds: after every update, whatever it costs
@@ -231,7 +233,7 @@ def train(
         signal.signal(number, signal.default_int_handler)
     task = get_task(config.task)
     base = own_base(config, owner, task)
-    for line in base.remarks:
+    for line in (*base.remarks, plan(config)):
         print(line, flush=True)
     run = Run(config, owner, task, base)
     run.restore(load_checkpoint(folder / "checkpoint", config.device))

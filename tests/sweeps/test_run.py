@@ -68,6 +68,40 @@ def test_records_of_a_run(tiny, tmp_path, method):
     assert not np.array_equal(chains["chain_before"][:, -1], chains["chain_after"][:, -1])
 
 
+@pytest.mark.parametrize(
+    ("fields", "lines"),
+    [
+        ({"method": "dppo"}, "900 environment steps, an update after every 320 or fewer: 2 of them; the last 260 are"),
+        (
+            {"method": "gaussian-ppo", "settings": {"decisions_per_update": 13, "critic_warmup": 2}},
+            "900 environment steps, an update after every 208 or fewer: 4 of them, the policy's first after 624;",
+        ),
+        ({"method": "dsrl-sac", "settings": {"num_envs": 4, "warmup": 30}}, "the policy's first after 480"),
+    ],
+)
+def test_runs_end_at_the_steps_that_were_asked_for(tiny, tmp_path, capsys, fields, lines):
+    """Within one decision of all environments, however many steps an update takes; and it is said before."""
+    done = train(tiny(env_steps=900, **fields), tmp_path / "run")
+    assert 900 <= done["env_steps"] < 900 + 4 * 4
+    assert read(tmp_path / "run/curve.csv")[-1]["env_steps"] == str(done["env_steps"])
+    assert lines in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"method": "dsrl-sac", "env_steps": 479, "settings": {"num_envs": 4, "warmup": 30}},
+        {"method": "dppo", "env_steps": 319},
+        {"method": "dppo", "env_steps": 4000, "settings": {"critic_warmup": 1000}},
+    ],
+)
+def test_a_run_that_cannot_learn_is_refused(tiny, tmp_path, fields):
+    with pytest.raises(DataError, match="allow no update of the policy, whose first comes after"):
+        train(tiny(**fields), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    resolve(tiny(**fields | {"env_steps": 0}))
+
+
 def test_same_seed_same_bits(tiny, tmp_path):
     for name in ("a", "b"):
         train(tiny(), tmp_path / name)
