@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import tempfile
 import threading
@@ -14,13 +13,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dpft.envs.task import DataError, first_line
+
 # seconds without a sign of life after which a claim of another machine is taken over
 STALE = float(os.environ.get("DPFT_STALE_SECONDS", 60.0))
 
 
 def cache_dir() -> Path:
-    """$DPFT_CACHE, or ~/.cache/dpft."""
-    return Path(os.environ.get("DPFT_CACHE") or Path.home() / ".cache" / "dpft")
+    """$DPFT_CACHE, or ~/.cache/dpft. Raises DataError where there is no home directory either."""
+    try:
+        return Path(os.environ.get("DPFT_CACHE") or Path.home() / ".cache" / "dpft")
+    except RuntimeError:  # of pathlib, for a user id without an entry, as in many containers
+        raise DataError("there is no home directory for the cache: set DPFT_CACHE to a folder") from None
 
 
 def machine() -> str | None:
@@ -141,7 +145,7 @@ class Claim:
         identity = hashlib.sha256(text.encode()).hexdigest()[:16]
         tombstone = self.file.with_name(f"{self.file.name}.{identity}.dead")
         try:
-            os.close(os.open(tombstone, os.O_CREAT | os.O_EXCL))
+            os.close(os.open(tombstone, os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError:
             with suppress(FileNotFoundError):
                 if now - tombstone.stat().st_mtime > STALE:  # its maker died before it could go on
@@ -165,25 +169,34 @@ def _parse(text: str) -> dict[str, Any]:
 def build_once(path: Path, build: Callable[[Path], None]) -> Path:
     """Return path, made by build(temporary path) if it is not there: once, and renamed into place when complete.
 
-    Other processes wait meanwhile. What build raises is raised, and nothing is left behind.
+    Other processes wait meanwhile. What build raises is raised, and nothing is left behind. Raises DataError where the
+    folder cannot be read or written.
     """
     claim = Claim(path)
-    while not path.exists():
-        if not claim.take():
-            time.sleep(0.2)
-            continue
-        try:
-            if not path.exists():  # the owner before us may have finished
-                with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-                    temporary = Path(folder) / path.name
-                    build(temporary)
-                    if temporary.is_dir():
-                        shutil.copymode(path.parent, temporary)
-                    try:
-                        os.replace(temporary, path)
-                    except OSError:  # a folder is there already: we were thought dead and somebody else built it
-                        if not path.exists():
-                            raise
-        finally:
-            claim.release()
+    try:
+        while not path.exists():
+            if not claim.take():
+                time.sleep(0.2)
+                continue
+            try:
+                if not path.exists():  # the owner before us may have finished
+                    _build(path, build)
+            finally:
+                claim.release()
+    except OSError as error:
+        raise DataError(
+            f"cannot use the cache {path.parent} ({first_line(error)}): make room or ask for the right to write there, "
+            "or set DPFT_CACHE to another folder"
+        ) from None
     return path
+
+
+def _build(path: Path, build: Callable[[Path], None]) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building.") as folder:
+        temporary = Path(folder) / path.name
+        build(temporary)
+        try:
+            os.replace(temporary, path)
+        except OSError:  # a folder is there already: we were thought dead and somebody else built it
+            if not path.exists():
+                raise

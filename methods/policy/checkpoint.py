@@ -1,7 +1,6 @@
 """Base policies as files: our safetensors, and DPPO's published .pt."""
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -50,8 +49,12 @@ def load_policy(
     architecture, naming each layer that differs.
     """
     policy = make_policy(kind, config, spec, denoising_steps, seed=0)
-    if not path.is_file():
-        raise DataError(f"no base policy at {path}: give a .safetensors of this suite or DPPO's .pt")
+    try:
+        path.open("rb").close()  # safetensors says "No such file" of what it may not read
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise DataError(f"no base policy at {path}: give a .safetensors of this suite or DPPO's .pt") from None
+    except OSError as error:
+        raise DataError(f"cannot read base policy {path}: {first_line(error)}") from None
     tensors, arrays, facts = _read_pt(path) if path.suffix == ".pt" else _read_safetensors(path)
     expected = architecture(policy) | ({"env_id": env_id} if env_id else {})
     wrong = [
@@ -71,10 +74,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarr
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             metadata = file.metadata() or {}
-    except OSError as error:  # safetensors says "No such file" of whatever it may not read
-        why = "permission denied" if not os.access(path, os.R_OK) else first_line(error)
-        raise DataError(f"cannot read base policy {path}: {why}") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise DataError(f"cannot read base policy {path}: {error}; it is not a complete safetensors file") from None
     weights = {name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")}
     arrays = {
