@@ -1,4 +1,5 @@
-# Each target installs what it needs into .venv first; nothing outside this folder is touched.
+# Each target installs what it needs into .venv first. Outside this folder there are caches alone: pip's, and
+# ~/.cache/dpft (or $DPFT_CACHE) with demonstrations and base policies.
 #
 # TORCH chooses the build of torch 2.13.0 (delete .venv to change it later); what it needs comes from your default index:
 #   make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"

@@ -63,7 +63,7 @@ not_negative = typed(Annotated[float, Field(ge=0, allow_inf_nan=False)])
 positive = typed(Annotated[float, Field(gt=0, allow_inf_nan=False)])
 
 
-def segment(text: str) -> str:
+def plain_name(text: str) -> str:
     """An argparse type: a name that is that of a folder, too, and in no table a formula."""
     if not re.fullmatch(r"\w[\w.=+-]*", text) or len(text.encode()) > LONGEST:
         raise argparse.ArgumentTypeError(

@@ -10,24 +10,32 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
 import tyro
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from dpft.arguments import Parser, count, place, seed_number, writable_file, writable_folder
 from dpft.envs.cache import Claim
 from dpft.envs.files import FULL, full_disk_is_said
 from dpft.envs.task import DataError, first_line
 from dpft.methods import METHODS
-from dpft.sweeps.config import RunConfig, config_model, explain, load_config, resolve
+from dpft.sweeps.config import RunConfig, config_model, explain, load_config, parse_config, resolve
 from dpft.sweeps.folders import expect_run, expect_weights
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
 
 PUBLISHED = ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
 
 
-def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
-    """RunConfig from the command line: --config FILE first, flags win; --method decides which settings there are."""
+# the fields of a run that shape its base policy
+BASE = ("task", "method", "denoising_steps", "base_seed", "chunk", "threads", "policy", "pretrain", "demos")
+
+
+def parse_run(argv: list[str], verb: str, example: str, only: tuple[str, ...] = ()) -> RunConfig:
+    """RunConfig from the command line: --config FILE first, flags win; --method decides which settings there are.
+
+    With `only`, there are flags for these fields alone.
+    """
     first = Parser(prog=f"dpft {verb}", add_help=False)
     first.add_argument("--config", type=place)
     first.add_argument("--method")
@@ -38,11 +46,15 @@ def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
         method = known.method
     model = config_model(method)
     if base is None or base.method != method:
-        default = model(**({} if base is None else base.model_dump(exclude={"method", "settings"})))
+        kept = {} if base is None else base.model_dump(exclude={"method", "settings"})
+        default = parse_config(kept | {"method": method})
     else:
         default = base
     about = f"dpft {verb}: --config FILE reads a YAML file first, flags win.\n\nexample: {example}"
-    plain, box = (tyro.conf.AvoidSubcommands,), io.StringIO()
+    if only:
+        model = with_flags(model, only)
+        default = model.model_construct(**dict(default))
+    plain, box = (tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed), io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
             return tyro.cli(model, prog=f"dpft {verb}", description=about, default=default, args=rest, config=plain)
@@ -50,6 +62,14 @@ def parse_run(argv: list[str], verb: str, example: str) -> RunConfig:
         if not ended.code:  # --help
             raise
         raise DataError(one_line(ended, box.getvalue(), model)) from None
+
+
+def with_flags(model: type[RunConfig], only: tuple[str, ...]) -> type[RunConfig]:
+    """The same model, of which the command line takes these fields alone."""
+    others = {name: field for name, field in model.model_fields.items() if name not in only}
+    fixed: dict[str, Any] = {name: (tyro.conf.Fixed[f.annotation], f) for name, f in others.items()}  # type: ignore
+    # tyro reads the comments of the class of this name in this module
+    return create_model("RunConfig", __base__=model, __module__=RunConfig.__module__, **fixed)
 
 
 def one_line(ended: BaseException, box: str, model: type[RunConfig]) -> str:
@@ -136,17 +156,15 @@ def taken_over(folder: Path) -> int:
 
 
 def pretrain(argv: list[str]) -> int:
-    config = parse_run(argv, "pretrain", "dpft pretrain --task hopper-medium --denoising-steps 20")
+    config = parse_run(argv, "pretrain", "dpft pretrain --task hopper-medium --denoising-steps 20", BASE)
     from dpft.envs import get_task
     from dpft.sweeps.base import cached_base
     from dpft.sweeps.process import use_cpu
 
     use_cpu(config.threads)
     path = cached_base(resolve(config), get_task(config.task))
-    print(
-        f"base policy in {path}; "
-        f"next: dpft train --base {path} --denoising-steps {config.denoising_steps} --out runs/NAME"
-    )
+    print(f"base policy in {path}")
+    print(f"next, which finds it there: {shlex.join(['dpft', 'train', *argv])} --out runs/NAME")
     return 0
 
 
@@ -162,7 +180,12 @@ def demos(argv: list[str]) -> int:
         "--source",
         help="expert:NAME, Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME (default: the task's own)",
     )
-    parser.add_argument("--steps", type=count, default=200_000, help="environment steps of an expert")
+    parser.add_argument(
+        "--steps",
+        type=count,
+        default=200_000,
+        help="environment steps of an expert, at least: the last episode of each of its 40 slots is completed",
+    )
     parser.add_argument("--seed", type=seed_number, default=0, help="of an expert's roll-out")
     parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)

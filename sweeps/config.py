@@ -33,7 +33,7 @@ class DemosConfig(Settings):
     """The demonstrations that the base policy is cloned from and that observations and actions are scaled by."""
 
     source: str = ""  # expert:NAME, a Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME; none: the task's own
-    steps: Count = Field(200_000, ge=1)  # environment steps rolled out by an expert
+    steps: Count = Field(200_000, ge=1)  # environment steps rolled out by an expert, at least: episodes are completed
     seed: Seed = 0  # of that roll-out
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from dpft.arguments import Parser, count, place, seed_number, segment, writable_folder
+from dpft.arguments import Parser, count, place, plain_name, seed_number, writable_folder
 from dpft.envs import TASKS, DataError
 from dpft.envs.files import full_disk_is_said
 from dpft.methods import METHODS
@@ -54,10 +54,10 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("file", type=place, metavar="FILE.csv")
     parser.add_argument(
-        "--method", type=segment, required=True, help="its name in figures and tables, such as dppo-authors"
+        "--method", type=plain_name, required=True, help="its name in figures and tables, such as dppo-authors"
     )
     parser.add_argument(
-        "--task", type=segment, required=True, help="a task of ours that it was measured on, or a name of its own"
+        "--task", type=plain_name, required=True, help="a task of ours that it was measured on, or a name of its own"
     )
     parser.add_argument("--out", type=place, required=True, help="folder; what was imported before stays in it")
     parser.add_argument("--seed", type=seed_number, help="of a file without a seed column (default: 0)")

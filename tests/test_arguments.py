@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from dpft.arguments import Parser, count, positive, seed_number, segment
+from dpft.arguments import Parser, count, plain_name, positive, seed_number
 from dpft.envs import DataError
 
 
@@ -31,7 +31,7 @@ def test_ranges():
 @pytest.mark.parametrize("text", ["", ".hidden", "..", "../up", "=1+1", "+1", "-x", "a b", "a/b", "a\n", "é" * 51])
 def test_no_names(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected at most 100"):
-        segment(text)
+        plain_name(text)
 
 
 def test_a_flag_is_given_by_its_whole_name():

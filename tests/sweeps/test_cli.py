@@ -1,6 +1,7 @@
 """The console command: help, mistakes, exit codes, and what each verb leaves behind."""
 
 import csv
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,13 @@ from dpft.envs import TASKS
 from dpft.methods import METHODS, get_method
 from dpft.sweeps import run as run_module
 from dpft.sweeps.cli import VERBS, main
-from dpft.sweeps.commands import parse_run
+from dpft.sweeps.commands import BASE, parse_run
 from dpft.sweeps.config import config_model
 from dpft.sweeps.listing import grid_files
 
+TINY_BASE = ["--denoising-steps", "2", "--policy.hidden", "8", "--pretrain.steps", "10", "--demos.steps", "500"]
 TINY = [
-    *("--env-steps", "400", "--eval-every", "200", "--eval-episodes", "2", "--denoising-steps", "2"),
-    *("--policy.hidden", "8", "--pretrain.steps", "10", "--demos.steps", "500"),
+    *(*TINY_BASE, "--env-steps", "400", "--eval-every", "200", "--eval-episodes", "2"),
     *("--settings.num-envs", "2", "--settings.decisions-per-update", "20", "--settings.critic-hidden", "8"),
 ]
 
@@ -234,10 +235,27 @@ def test_demonstrations_and_base_are_made_once(tmp_path, capsys):
     assert "sha256 " in first
     found = []
     for _ in range(2):
-        assert call("pretrain", *TINY) == 0
-        path = Path(capsys.readouterr().out.split("base policy in ")[1].split(";")[0])
+        assert call("pretrain", *TINY_BASE) == 0
+        printed = capsys.readouterr().out
+        path = Path(printed.split("base policy in ")[1].splitlines()[0])
         found.append((path, path.stat().st_mtime_ns))
     assert found[0] == found[1]
+    bases = set(path.parent.iterdir())
+    following = shlex.split(printed.split("next, which finds it there: dpft ")[1])
+    assert call(*following[:-1], str(tmp_path / "run"), *TINY) == 0
+    assert set(path.parent.iterdir()) == bases, "it made no other base"
+
+
+def test_pretrain_takes_what_shapes_a_base_alone(tmp_path, capsys):
+    assert call("pretrain", "--help") == 0
+    out = capsys.readouterr().out
+    assert "see `dpft tasks`" in out, "comments are the help"
+    assert not [name for name in ("--settings", "--env-steps", "--eval", "--seed ", "--from-scratch") if name in out]
+    assert call("pretrain", "--env-steps", "5") == 2
+    assert "nrecognized options: --env-steps" in capsys.readouterr().err
+    (tmp_path / "run.yaml").write_text("env_steps: 5\nseed: 3\nbase_seed: same\nchunk: 2\n")
+    config = parse_run(["--config", str(tmp_path / "run.yaml"), "--threads", "2"], "pretrain", "", BASE)
+    assert (config.chunk, config.threads, config.seed, config.base_seed) == (2, 2, 3, "same")
 
 
 def test_published_records_can_be_drawn(tmp_path, capsys):

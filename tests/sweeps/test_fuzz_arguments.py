@@ -16,6 +16,7 @@ HOPELESS = {
     "train": ["--out", "{tmp}/out", "--base", "{tmp}/nothing.safetensors"],
     "eval": ["{tmp}/nothing"],
     "sweep": ["{tmp}/nothing.yaml"],
+    "tune": ["{tmp}/nothing.yaml"],
     "status": ["{tmp}/nothing"],
     "resume": ["{tmp}/nothing"],
     "cancel": ["{tmp}/nothing"],
@@ -102,7 +103,7 @@ def test_nonsense(verb, data, options, where, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
-@settings(max_examples=300, **SHARED)
+@settings(max_examples=100, **SHARED)
 @given(data=st.data())
 def test_more_nonsense(verb, data, options, where, capsys):
     check(verb, data, options, where, capsys)
