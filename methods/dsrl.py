@@ -41,7 +41,8 @@ class DSRLConfig(SamplingConfig):
     def first_update(self) -> int:
         return math.ceil(self.warmup / self.decisions_per_update) * self.decisions_per_update
 
-    def model_post_init(self, _context: object) -> None:
+    def model_post_init(self, context: object) -> None:
+        super().model_post_init(context)
         needed = max(self.warmup, self.decisions_per_update) * self.num_envs
         if self.replay_size < needed:
             raise ValueError(

@@ -1,13 +1,12 @@
 """What users may write, and what they are told when it is wrong."""
 
 from functools import reduce
-from typing import Literal, get_args, get_origin
 
 import pytest
+from leaves import leaves, nested
 
 from dpft.envs import DataError
 from dpft.methods import METHODS, get_method
-from dpft.methods.fields import Settings
 from dpft.sweeps.commands import parse_run
 from dpft.sweeps.config import complete, config_model, load_config, parse_config, resolve
 
@@ -75,26 +74,6 @@ def test_mistakes_are_named(data, words):
     with pytest.raises(DataError, match=words) as caught:
         parse_config(data)
     assert "\n" not in str(caught.value)
-
-
-def leaves(model, *prefix):
-    """Every field of a run that is a value: its dotted name, the types in its annotation and its default."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            yield from leaves(field.annotation, *prefix, name)
-        else:
-            yield ".".join((*prefix, name)), kinds(field.annotation), field.get_default()
-
-
-def kinds(annotation) -> set:
-    inner = get_args(annotation)
-    return set().union(*map(kinds, inner)) if inner and get_origin(annotation) is not Literal else {annotation}
-
-
-def nested(name: str, value) -> dict:
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    return value
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -212,19 +191,3 @@ def test_files_are_written_down_under_whole_paths(tmp_path, monkeypatch):
         assert complete(parse_config({"demos": {"source": source}})).demos.source == expected
     assert complete(parse_config({"base": "base.pt"})).base == f"{tmp_path}/base.pt"
     assert complete(parse_config({})).base is None
-
-
-def test_every_field_is_read_by_the_code():
-    """A field that nothing reads is a promise broken in silence (as the released DSRL's action_magnitude)."""
-    import re
-    from pathlib import Path
-
-    root = Path(__file__).parents[2]
-    code = "\n".join(p.read_text() for room in ("envs", "methods", "sweeps") for p in (root / room).rglob("*.py"))
-    read = set(re.findall(r"\.([a-z_0-9]+)", code))
-    for name in METHODS:
-        model = config_model(name)
-        models = [model] + [model.model_fields[part].annotation for part in ("policy", "pretrain", "demos", "settings")]
-        for cls in models:
-            for field in cls.model_fields:
-                assert field in read, f"{cls.__name__}.{field} is read nowhere"
