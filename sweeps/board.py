@@ -33,6 +33,8 @@ def about(run: RunState) -> str:
     score = "" if run.score is None else f"return {run.score:,.0f}"
     if run.state == "running" and run.left is None:
         return "starting"
+    if run.state == "running" and not run.left:
+        return "finishing"
     if run.state in ("running", "stopped"):
         left = f"{duration(run.left or 0)} left" if run.state == "running" else ""
         steps = f"{'at ' * (not left)}{run.steps:,} of {run.of:,} steps"
@@ -82,14 +84,13 @@ class Board:
         self.live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "Board":
-        if console.is_terminal:
-            self.live.start()
         return self
 
     def show(self, ended: int, left: float | None, lines: list[str]) -> None:
-        about = "" if left is None else f"about {duration(left)} left"
-        self.bar.update(self.handle, completed=ended, description=about)
-        if self.live.is_started:
+        if console.is_terminal:
+            self.live.start()  # with the first: a run in this very process has a bar of its own
+            about = "" if left is None else f"about {duration(left)} left"
+            self.bar.update(self.handle, completed=ended, description=about)
             self.live.update(Group(self.bar, Text("\n".join(lines))), refresh=True)
 
     def __exit__(self, *error: object) -> None:

@@ -14,6 +14,9 @@ class InlineEngine(LaunchedHere):
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    def at_once(self, runs: int) -> int:
+        return 1
+
     def submit(self, sweep: Sweep, names: list[str], resumes: int = 0) -> bool:
         from dpft.sweeps.cli import main
 

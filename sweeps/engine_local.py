@@ -32,6 +32,9 @@ class LocalEngine(LaunchedHere):
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    def at_once(self, runs: int) -> int:
+        return min(self.options.workers, os.cpu_count() or 1)
+
     def submit(self, sweep: Sweep, names: list[str], resumes: int = 0) -> bool:
         with sweep.launching("local", self.options, names), SweepProgress(sweep, names, self.options.workers) as shown:
             supervise(sweep, names, self.options.workers, shown.ended, shown.under_way)

@@ -74,6 +74,10 @@ class SlurmEngine:
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    def at_once(self, runs: int) -> int:
+        jobs = self.options.array_parallelism or -(-runs // self.options.runs_per_job)
+        return jobs * self.options.workers
+
     def submit(self, sweep: Sweep, names: list[str], resumes: int = 0) -> bool:
         """Submit arrays of jobs, none larger than the cluster takes, and the job that resumes. Raises DataError."""
         with Claim(sweep.folder / "submitting").waited_for():  # somebody else's jobs are in the manifest by then

@@ -63,6 +63,10 @@ class Engine(Protocol):
 
     def __init__(self, options: Any) -> None: ...
 
+    def at_once(self, runs: int) -> int:
+        """How many of so many runs it makes at a time, at most."""
+        ...
+
     def submit(self, sweep: "Sweep", names: list[str], resumes: int = 0) -> bool:
         """Have the runs made; True when they have been, False where they go on without this process."""
         ...

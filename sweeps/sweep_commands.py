@@ -101,8 +101,9 @@ def sweep(argv: list[str]) -> int:
     if options.dry_run:
         from dpft.sweeps.estimate import estimate
 
-        print(estimate(grid, folder))
-        print(f"nothing was started; next: dpft sweep {quote(options.grid)} --out {quote(str(folder))}")
+        words, todo = estimate(grid, folder, make_engine(Sweep(folder, {}), options.engine, given))
+        again = f"dpft sweep {quote(options.grid)} --out {quote(str(folder))}"
+        print(f"{words}\nnothing was started; next: {again if todo else following(folder, 0)}")
         return 0
     writable_folder(folder)
     with full_disk_is_said(folder):

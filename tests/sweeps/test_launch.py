@@ -1,7 +1,7 @@
 """A sweep on one machine: what is missing is made, once, whoever launches it and however it dies."""
 
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +16,6 @@ from dpft.envs import DataError
 from dpft.envs.cache import Claim, birth
 from dpft.sweeps import engine_local, engine_slurm
 from dpft.sweeps.cli import main
-from dpft.sweeps.config import complete
 from dpft.sweeps.engine_local import supervise
 from dpft.sweeps.grid import load_grid
 from dpft.sweeps.launch import Sweep
@@ -114,7 +113,11 @@ def test_stopping_and_continuing_gives_the_same_records(way, tmp_path, capfd):
     assert f"next: dpft resume {folder}" in out
     assert any((run / "checkpoint/latest.pt").exists() for run in under_way)
     assert not (folder / "runs/hopper-medium_gaussian-ppo_K1_seed2/config.yaml").exists()
+    capfd.readouterr()
     assert main(["status", str(folder)]) == 4
+    status = capfd.readouterr().out
+    assert "3 runs: 1 waiting, 2 stopped" in status, "nothing is lost"
+    assert re.search(rf"stopped  {under_way[0].name}: at [\d,]+ of 20,000 steps", status)
     assert sweep(grid, folder) == 0
     assert sweep(grid, whole) == 0
     for run in sorted((whole / "runs").iterdir()):
@@ -288,35 +291,6 @@ def test_times(text, expected):
     from dpft.sweeps.engine_slurm import minutes
 
     assert minutes(text) == expected
-
-
-def test_a_dry_run_starts_nothing_and_estimates(tmp_path, capfd):
-    """From the recorded rates of runs of the same kind, those with the same settings if there are any."""
-    path = write_grid(tmp_path / "small.yaml", seed=[0, 1], method=["gaussian-ppo", "ncdpo"], settings={})
-    grid = str(path)
-    ended = tmp_path / "earlier/runs/hopper-medium_gaussian-ppo_K1_seed7"
-    ended.mkdir(parents=True)
-    (ended / "curve.csv").write_text("env_steps,wall_seconds,cpu_seconds\n1000,2000,900\n")
-    (ended / "done.json").write_text("{}")
-    (ended / "config.yaml").write_text("chunk: 8\nprovenance: {}\n")
-
-    def estimated() -> str:
-        assert main(["sweep", grid, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
-        assert not (tmp_path / "out").exists()
-        return capfd.readouterr().out
-
-    out = estimated()
-    assert "4 runs in" in out
-    # 600 steps x 0.9 s
-    assert "2 x hopper-medium_gaussian-ppo_K1, 600 steps: 0.1 core-hours, by runs of other settings\n" in out
-    assert "2 x hopper-medium_ncdpo_K1, 600 steps: no such run has ended yet" in out
-    assert "about 0.1 core-hours and 0.0 MiB, and 2 runs of which nothing is known" in out
-    same = tmp_path / "earlier/runs/hopper-medium_gaussian-ppo_K1_seed8"
-    shutil.copytree(ended, same)
-    (same / "curve.csv").write_text("env_steps,wall_seconds,cpu_seconds\n1000,2000,6000\n")
-    config = complete(load_grid(grid).runs["hopper-medium_gaussian-ppo_K1_seed0"])
-    (same / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json") | {"seed": 8, "device": "cpu"}))
-    assert "2 x hopper-medium_gaussian-ppo_K1, 600 steps: 1.0 core-hours\n" in estimated()
 
 
 def test_stopping_asks_the_children(tmp_path, monkeypatch):
