@@ -1,15 +1,18 @@
 """What figures have in common: their captions, and which runs they show."""
 
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dpft.analysis.load import Records, experiment_name
-from dpft.analysis.statistics import FEW_SEEDS
+from dpft.analysis.load import Records
+from dpft.analysis.names import experiment_name
+from dpft.analysis.statistics import FEW_SEEDS, LEAST_SEEDS
 
 Drawing = tuple[Figure, str]
+Draw = Callable[[Records], Drawing]
 
 
 class NothingToDraw(Exception):
@@ -20,7 +23,7 @@ def caption(records: Records, what: str, paper: str = "", means: bool = True, in
     """What a figure shows, then task, seeds and protocol (of means), how intervals are made, and failures, as one
     paragraph."""
     runs = records.runs
-    text = [f"{title[0].upper()}{title[1:].rstrip('.')}." for title in records.captions]
+    text = [f"{title[:1].upper()}{title[1:].rstrip('.')}." for title in records.captions]
     chain = ", ".join(str(k) for k in sorted(runs["denoising_steps"].dropna().unique()))
     text.append(f"{', '.join(sorted(runs['task'].unique()))}{f', K = {chain} denoising steps' if chain else ''}.")
     text.append(what)
@@ -51,10 +54,13 @@ def seeds_and_interval(records: Records, intervals: bool = True) -> str:
     seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     if not intervals:
         return f"Seeds: {seeds} per setting."
+    if max(counts) < LEAST_SEEDS:
+        return f"Seeds: {seeds} per method, each shown; too few for an interval."
     few = f"Student's t under {FEW_SEEDS} seeds, where every seed is shown"
     many = "percentile bootstrap over seeds"
     kind = many if min(counts) >= FEW_SEEDS else few if max(counts) < FEW_SEEDS else f"{few}; {many} from there"
-    return f"Seeds: {seeds} per method; intervals: 95 %, {kind}."
+    none = f"; none under {LEAST_SEEDS}" if min(counts) < LEAST_SEEDS else ""
+    return f"Seeds: {seeds} per method; intervals: 95 %, {kind}{none}."
 
 
 def finished(records: Records) -> Records:
@@ -76,14 +82,10 @@ def learning(records: Records) -> Records:
     return own
 
 
-def label(experiment: dict[str, Any], width: int = 44) -> str:
-    """An experiment's whole name with its K, in lines that fit beside an axis."""
-    return in_lines(name_with_k(experiment), width)
-
-
-def name_with_k(experiment: dict[str, Any]) -> str:
-    k = experiment["denoising_steps"]
-    return experiment_name(experiment) + ("" if pd.isna(k) else f", K = {k}")
+def label(experiment: dict[str, Any], records: Records, width: int) -> str:
+    """An experiment's whole name, with its K where the records have several, in lines that fit beside an axis."""
+    k, several = experiment["denoising_steps"], records.runs["denoising_steps"].nunique() > 1
+    return in_lines(experiment_name(experiment) + (f", K = {k}" if several and not pd.isna(k) else ""), width)
 
 
 def in_lines(name: str, width: int) -> str:

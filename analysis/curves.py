@@ -7,14 +7,40 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import SymmetricalLogLocator
 
-from dpft.analysis.captions import Drawing, NothingToDraw, caption, cloned, finished, label, learning, panels_of
-from dpft.analysis.load import Records, experiment_name
-from dpft.analysis.statistics import FEW_SEEDS, mean_curve, per_run
-from dpft.analysis.style import COLUMNS, GREY, MANY, grid_of, legend, looks, samples_of, steps_axis
+from dpft.analysis.captions import (
+    Drawing,
+    NothingToDraw,
+    caption,
+    cloned,
+    finished,
+    in_lines,
+    label,
+    learning,
+    panels_of,
+)
+from dpft.analysis.load import Records
+from dpft.analysis.names import experiment_name
+from dpft.analysis.statistics import FEW_SEEDS, LEAST_SEEDS, mean_curve, per_run
+from dpft.analysis.style import (
+    COLUMNS,
+    GREY,
+    MANY,
+    SMALL,
+    Look,
+    grid_of,
+    legend,
+    limits_of_data,
+    log_axis,
+    looks,
+    others,
+    samples_of,
+    shades,
+    steps_axis,
+)
 
 PARTS = {"act": "#56B4E9", "simulate": "#999999", "update": "#D55E00", "evaluate": "#F0E442"}
+NEAR = 0.015  # of an axis; levels nearer than that hide each other
 
 
 def sample_efficiency(records: Records) -> Drawing:
@@ -39,26 +65,34 @@ def from_scratch(records: Records) -> Drawing:
 
 def _learning_curves(records: Records, paper: str) -> Drawing:
     panels = panels_of(records)
-    figure, axes = grid_of(len(panels), min(COLUMNS, max(2, len({task for task, _ in panels}))))
+    columns = min(COLUMNS, len(panels), max(2, len({task for task, _ in panels})))
+    figure, axes = grid_of(len(panels), columns)
     look = looks(records)
     demos = _demonstrations(records)
-    for axis, (task, steps) in zip(axes, panels, strict=True):
+    crowded = len(look) > MANY
+    bases: list[list[tuple[str, float]]] = []
+    for i, (axis, (task, steps)) in enumerate(zip(axes, panels, strict=True)):
+        bases.append([])
         for experiment, own in records.experiments():
             k = experiment["denoising_steps"]
             if experiment["task"] == task and (pd.isna(k) or k == steps):
-                _curves(axis, own, look[experiment_name(experiment)], look)
-        if task in demos:
-            axis.axhline(demos[task], color=GREY, linewidth=0.9, linestyle=":")
+                name = experiment_name(experiment)
+                _curves(axis, own, name, look, crowded=crowded)
+                bases[-1] += [] if name in others(look) else [(name, _base(own))]
         axis.set_title(task if steps is None else f"{task}, K = {steps}")
-        axis.set(xlabel="Simulated environment steps", ylabel="Mean evaluation return")
+        axis.set_xlabel("Simulated environment steps")
+        if i % columns == 0:
+            axis.set_ylabel("Mean evaluation return")
         steps_axis(axis)
-    _same_limits(dict(zip(panels, axes, strict=True)), records.curves)
+        if task in demos:
+            axis.axhline(demos[task], color=GREY, linewidth=1, linestyle=":", gid="demonstrations")
+    _same_limits(axes, [task for task, _ in panels])
+    based = sum(_bases(axis, own, look) for axis, own in zip(axes, bases, strict=True)) > 0
     sns.despine(figure)
-    legend(figure, samples_of(look) + _legend_of_kinds(records, bool(demos)))
-    crowded = len(look) > MANY
+    legend(figure, samples_of(look) + _legend_of_kinds(records, based, bool(demos)))
     what = "Lines: mean over finished seeds, as far as all of them have got"
-    what += f"; of {len(look)} settings, intervals are in the table alone." if crowded else "; bands: its interval."
-    if not records.runs["from_scratch"].all():
+    what += _of_many(look) if crowded else "; bands: its interval."
+    if based:
         what += " Dashed: each method's own base policy, evaluated the same way before the first update."
     if demos:
         what += " Dotted grey: mean return of the demonstrations."
@@ -68,6 +102,11 @@ def _learning_curves(records: Records, paper: str) -> Drawing:
         what += " Failed runs are dotted up to a cross, unfinished ones thin."
     text = caption(records, what, paper, intervals=not crowded)
     return figure, text
+
+
+def _of_many(look: Look) -> str:
+    named = len(look) - len(others(look))
+    return f"; of {len(look)} settings the best {named} by their last evaluation are named, intervals are in the table."
 
 
 def _demonstrations(records: Records) -> dict[str, float]:
@@ -80,55 +119,74 @@ def _demonstrations(records: Records) -> dict[str, float]:
     return {task: values.pop() for task, values in found.items() if len(values) == 1}
 
 
-def _curves(
-    axis: Axes, own: Records, kind: dict[str, Any], look: dict[str, dict[str, Any]], x: str = "env_steps"
-) -> None:
-    """The runs of one experiment, their mean and its band, and their base; among many, the mean and the base alone."""
-    crowded = len(look) > MANY
-    scale = 1 / 60 if x.endswith("seconds") else 1.0
+def _curves(axis: Axes, own: Records, name: str, look: Look, x: str = "env_steps", crowded: bool = False) -> None:
+    """The runs of one experiment, their mean and its band; in a crowd, the mean alone."""
+    kind = look[name]
+    colour = kind["color"]
     runs = [
-        (run["status"].iloc[0], scale * run[x].to_numpy(float), run["return_mean"].to_numpy())
+        (run["status"].iloc[0], f"{name}, seed {run['seed'].iloc[0]}", run[x].to_numpy(float), run["return_mean"])
         for _, run in own.curves.groupby("run", sort=True)
     ]
-    ended = [(x, y) for status, x, y in runs if status == "done"]
-    for status, steps, y in runs:
+    if x.endswith("seconds"):  # as minutes, on a logarithmic axis
+        runs = [(status, gid, at[at > 0] / 60, y[at > 0]) for status, gid, at, y in runs if (at > 0).any()]
+    ended = [(at, y.to_numpy()) for status, _, at, y in runs if status == "done"]
+    for status, gid, at, y in runs:
         if status == "failed":
-            axis.plot(steps, y, color=kind["color"], linewidth=0.8, linestyle=":", alpha=0.8)
-            axis.plot(steps[-1:], y[-1:], color=kind["color"], marker="x", markersize=4, clip_on=False)
+            axis.plot(at, y, color=colour, linewidth=0.8, linestyle=":", gid=gid)
+            axis.plot(at[-1:], y[-1:], color=colour, marker="x", markersize=4, clip_on=False, gid=gid)
         elif status != "done" or (len(ended) < FEW_SEEDS and not crowded):
-            axis.plot(steps, y, color=kind["color"], linewidth=0.5, alpha=0.45)
+            axis.plot(at, y, color=colour, linewidth=0.4, gid=gid)
     if not ended:
         return
     steps, mean, low, high = mean_curve(ended)
-    if len(ended) > 1 and not crowded:
-        axis.fill_between(steps, low, high, color=kind["color"], alpha=0.1, linewidth=0)
-    look_of_mean = {"color": kind["color"], "linewidth": 0.9} if crowded else kind | {"linewidth": 1.6}
-    axis.plot(steps, mean, **look_of_mean)
-    base = per_run(own).query("status == 'done'")["base"].mean()
-    if not pd.isna(base):  # every other colour's dashes are shifted, so that equal bases stay visible
-        shades = list(dict.fromkeys(each["color"] for each in look.values()))
-        shift = 4 * shades.index(kind["color"])
-        axis.axhline(base, color=kind["color"], linewidth=0.9, linestyle=(shift, (4, 4)), alpha=0.85)
+    if len(ended) >= LEAST_SEEDS and not crowded:
+        axis.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0, gid=name)
+    over = 1 if name in others(look) else 3
+    axis.plot(steps, mean, **kind, linewidth=0.5 if over == 1 else 1.6, gid=name, zorder=over)
 
 
-def _same_limits(axes: dict[tuple[str, Any], Axes], curves: pd.DataFrame) -> None:
-    """Panels of one task share both axes, so that numbers of denoising steps can be compared by eye."""
-    for task, own_curves in curves.groupby("task"):
-        own = [axis for (name, _), axis in axes.items() if name == task]
-        returns, right = own_curves["return_mean"], own_curves["env_steps"].max()
-        # bands of few seeds reach far beyond every run
-        margin = 0.12 * (returns.max() - returns.min()) or 1.0
+def _base(own: Records) -> float:
+    """The mean return of finished runs at zero updates; nan where it is not known."""
+    return float(per_run(own).query("status == 'done'")["base"].mean())
+
+
+def _bases(axis: Axes, bases: list[tuple[str, float]], look: Look) -> bool:
+    """A dashed line at each experiment's base; where several lie together their dashes take turns."""
+    levels = {(look[name]["color"], base): name for name, base in bases[::-1] if np.isfinite(base)}
+    low, high = axis.get_ylim()
+    groups: list[list[tuple[float, str, str]]] = []
+    for base, colour, name in sorted((base, colour, name) for (colour, base), name in levels.items()):
+        if groups and base - groups[-1][-1][0] < NEAR * (high - low):
+            groups[-1].append((base, colour, name))
+        else:
+            groups.append([(base, colour, name)])
+    for group in groups:
+        by_colour = {colour: (base, name) for base, colour, name in group[::-1]}
+        for i, (colour, (base, name)) in enumerate(by_colour.items()):
+            dashes = (3.5 * i, (3.5, 3.5 * max(1, len(by_colour) - 1)))
+            axis.axhline(base, color=colour, linewidth=1, linestyle=dashes, gid=name)
+    return bool(levels)
+
+
+def _same_limits(axes: list[Axes], tasks: list[str]) -> None:
+    """Panels of one task share both axes, so that K can be compared by eye, and show every line as a whole."""
+    for task in set(tasks):
+        own = [axis for axis, its in zip(axes, tasks, strict=True) if its == task]
+        lines = [line for axis in own for line in axis.lines]
+        curves = (line for line in lines if line.get_gid() != "demonstrations")
+        right = max((float(np.max(line.get_xdata())) for line in curves), default=1)
         for axis in own:
-            axis.set(ylim=(returns.min() - margin, returns.max() + margin), xlim=(0, 1.02 * right or 1))
+            limits_of_data(axis, np.concatenate([np.asarray(line.get_ydata(), float) for line in lines]))
+            axis.set_xlim(0, 1.02 * right or 1)
 
 
-def _legend_of_kinds(records: Records, demos: bool) -> list[Line2D]:
+def _legend_of_kinds(records: Records, based: bool, demos: bool) -> list[Line2D]:
     grey: dict[str, Any] = {"color": GREY}
     kinds = []
-    if not records.runs["from_scratch"].all():
-        kinds.append(Line2D([], [], linestyle=(0, (3, 2)), linewidth=0.9, label="own base policy", **grey))
+    if based:
+        kinds.append(Line2D([], [], linestyle=(0, (3.5, 3.5)), linewidth=1, label="own base policy", **grey))
     if demos:
-        kinds.append(Line2D([], [], linestyle=":", linewidth=0.9, label="demonstrations", **grey))
+        kinds.append(Line2D([], [], linestyle=":", linewidth=1, label="demonstrations", **grey))
     if (records.runs["status"] == "failed").any():
         kinds.append(Line2D([], [], linestyle=":", linewidth=0.8, marker="x", markersize=4, label="failed run", **grey))
     return kinds
@@ -142,22 +200,34 @@ def curves_by_denoising_steps(records: Records) -> Drawing:
     if counts.empty or counts.max() < 2:
         raise NothingToDraw("there is one number of denoising steps")
     every = sorted(map(int, chained.runs["denoising_steps"].unique()))
-    shades = dict(zip(every, sns.color_palette("viridis", len(every)), strict=True))
-    panels = sorted({(e["task"], experiment_name(e)) for e, _ in chained.experiments()})
+    look: Look = {
+        f"K = {k}": {"color": shade, "linestyle": "solid"} for k, shade in zip(every, shades(len(every)), strict=True)
+    }
+    panels = list(dict.fromkeys((e["task"], experiment_name(e)) for e, _ in chained.experiments()))
     figure, axes = grid_of(len(panels))
-    for axis, panel in zip(axes, panels, strict=True):
-        for experiment, mine in chained.experiments():
-            if (experiment["task"], experiment_name(experiment)) == panel:
-                kind = {"color": shades[int(experiment["denoising_steps"])]}
-                _curves(axis, mine, kind, {"": kind})
-        axis.set_title(", ".join(panel), fontsize=7.5)
-        axis.set(xlabel="Simulated environment steps", ylabel="Mean evaluation return")
+    bases = []
+    for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        mine = [
+            (f"K = {e['denoising_steps']}", own)
+            for e, own in chained.experiments()
+            if panel == (e["task"], experiment_name(e))
+        ]
+        for name, runs in mine:
+            _curves(axis, runs, name, look, crowded=True)
+        axis.set_title(in_lines(", ".join(panel), 36), fontsize=7)
+        axis.set_xlabel("Simulated environment steps")
+        if i % COLUMNS == 0:
+            axis.set_ylabel("Mean evaluation return")
         steps_axis(axis)
+        bases.append([(name, _base(runs)) for name, runs in mine])
+    _same_limits(axes, [task for task, _ in panels])
+    for axis, its in zip(axes, bases, strict=True):
+        _bases(axis, its, look)
     sns.despine(figure)
-    legend(figure, [Line2D([], [], color=shade, label=f"K = {k}") for k, shade in shades.items()])
+    legend(figure, samples_of(look))
     text = caption(
-        chained, "Lines: mean over seeds; bands: its interval; dashed: the base policy of that K.",
-        "the curves per number of denoising steps of NCDPO",
+        chained, "Lines: mean over seeds; dashed: the base policy of that K.",
+        "the curves per number of denoising steps of NCDPO", intervals=False,
     )  # fmt: skip
     return figure, text
 
@@ -169,56 +239,55 @@ def compute(records: Records) -> Drawing:
     clock = "cpu_seconds" if records.curves["cpu_seconds"].notna().all() else "wall_seconds"
     untimed = records.curves.loc[records.curves[clock].isna(), "run"]
     records = records.select(records.runs[~records.runs["run"].isin(untimed)])
-    tasks = sorted(records.curves["task"].unique())
     names = [(e, own) for e, own in finished(records).experiments()]
-    if not names:
+    times = records.curves.loc[records.curves[clock] > 0, clock] / 60
+    if not names or times.empty:
         raise NothingToDraw("no finished run has times")
+    panels = panels_of(records)
     bars = bool(len(spent)) and len(names) <= MANY
-    figure, axes = grid_of(len(tasks) + bars, 2 if len(tasks) + bars < 4 else COLUMNS)
+    figure, axes = grid_of(len(panels) + bars, 2 if len(panels) + bars in (2, 4) else COLUMNS)
     look = looks(records)
-    for axis, task in zip(axes, tasks, strict=False):
+    for axis, (task, steps) in zip(axes, panels, strict=False):
+        bases = []
         for experiment, own in records.experiments():
-            if experiment["task"] == task:
-                _curves(axis, own, look[experiment_name(experiment)], look, clock)
-        returns = records.curves.loc[records.curves["task"] == task, "return_mean"]
-        margin = 0.12 * (returns.max() - returns.min()) or 1.0
-        axis.set(xlabel=f"{'CPU' if clock == 'cpu_seconds' else 'Wall-clock'} minutes of a run", title=task)
-        axis.set(ylabel="Mean evaluation return", ylim=(returns.min() - margin, returns.max() + margin))
-        axis.set_xscale("symlog", linthresh=1)
-        axis.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1, 2, 5]))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_xlim(0, None)
+            k = experiment["denoising_steps"]
+            if experiment["task"] == task and (pd.isna(k) or k == steps):
+                name = experiment_name(experiment)
+                _curves(axis, own, name, look, clock, crowded=len(look) > MANY)
+                bases += [] if name in others(look) else [(name, _base(own))]
+        axis.set(title=task if steps is None else f"{task}, K = {steps}", ylabel="Mean evaluation return")
+        axis.set_xlabel(f"{'CPU' if clock == 'cpu_seconds' else 'Wall-clock'} minutes of a run")
+        limits_of_data(axis, records.curves.loc[records.curves["task"] == task, "return_mean"].to_numpy(float))
+        log_axis(axis, "x", times.min(), times.max())
+        axis.set_xlim(0.9 * times.min(), 1.1 * times.max())
+        _bases(axis, bases, look)
     if bars:
-        _time_shares(axes[len(tasks)], records, names, list(spent))
+        _time_shares(axes[len(panels)], records, names, list(spent))
     sns.despine(figure)
     legend(figure, samples_of(look))
-    what = (
-        "Curves: return against the time of the run's own process, evaluation included (a linear scale up "
-        "to one minute, then a logarithmic one)."
-    )
+    what = "Curves: return against the time of the run's own process, evaluation included, on a logarithmic scale"
+    what += _of_many(look) if len(look) > MANY else "; dashed: before the first update."
     if bars:
         what += " Bars: shares of act, simulate, update and evaluate in the recorded seconds."
-    machines = sorted(
-        {str((c.get("provenance") or {}).get("hardware", {}).get("cpu")) for c in records.configs.values()}
-    )
+    facts = (config.get("provenance") or {} for config in records.configs.values())
+    machines = sorted({str((fact.get("hardware") or {}).get("cpu")) for fact in facts})
     what += f" Hardware: {', '.join(machines)}."
     text = caption(records, what, "the wall-clock comparison of DPPO", intervals=len(look) <= MANY)
     return figure, text
 
 
-def _time_shares(axis: Axes, records: Records, names: list, spent: list[str]) -> None:
-    labels, rows = [], []
-    for experiment, own in names:
-        labels.append(f"{experiment['task'].split('-')[0]} {label(experiment, 30)}")
-        rows.append(own.metrics[spent].sum())
-    table = pd.DataFrame(rows)
+def _time_shares(axis: Axes, records: Records, names: list[tuple[dict[str, Any], Records]], spent: list[str]) -> None:
+    several = len({experiment["task"] for experiment, _ in names}) > 1
+    labels = [f"{e['task'].split('-')[0]} " * several + label(e, records, 26) for e, _ in names]
+    table = pd.DataFrame([own.metrics[spent].sum() for _, own in names])
     table = 100 * table.div(table.sum(axis=1), axis=0).fillna(0)
     left = np.zeros(len(table))
     for column in spent:
         part = column.removeprefix("time/")
         axis.barh(range(len(labels)), table[column], left=left, color=PARTS[part], label=part, height=0.7)
         left += table[column].to_numpy()
-    axis.set_yticks(range(len(labels)), labels, fontsize=5.5)
+    axis.set_yticks(range(len(labels)), labels, fontsize=SMALL)
     axis.invert_yaxis()
     axis.set(xlabel="Share of the time, %", xlim=(0, 100), title="Where the time went")
-    axis.legend(ncols=4, fontsize=5.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), handlelength=1)
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 4}
+    axis.legend(fontsize=SMALL, frameon=False, handlelength=1, columnspacing=0.8, **below)

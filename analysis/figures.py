@@ -1,14 +1,11 @@
 """Every figure: a function from records to a matplotlib figure and its caption."""
 
-from collections.abc import Callable
-
-from dpft.analysis.captions import Drawing
+from dpft.analysis.captions import Draw
 from dpft.analysis.curves import compute, curves_by_denoising_steps, from_scratch, sample_efficiency
 from dpft.analysis.diagnostics import chains, diagnostics
-from dpft.analysis.load import Records
 from dpft.analysis.scores import aggregates, denoising_steps, steps_to_threshold
 
-FIGURES: dict[str, Callable[[Records], Drawing]] = {
+FIGURES: dict[str, Draw] = {
     "sample_efficiency": sample_efficiency,
     "from_scratch": from_scratch,
     "denoising_steps": denoising_steps,

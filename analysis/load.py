@@ -1,46 +1,29 @@
 """Run folders -> tables: curve, metrics and fate of every run, and one line for each record that cannot be used."""
 
-import csv
 import difflib
-import json
-import math
-import zipfile
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import yaml
 
-COLUMNS = [
-    "env_steps",
-    "wall_seconds",
-    "cpu_seconds",
-    "return_mean",
-    "return_normalised",
-    "episodes",
-    "training_return",
-]
-NEEDED = {"env_steps", "return_mean"}  # a row without these is damaged; the others may be empty
-REQUIRED = ("task", "method", "denoising_steps", "seed", "base_seed", "from_scratch", "env_steps", "eval_episodes")
+from dpft.analysis.names import natural, one_line, rank
+from dpft.analysis.reading import (
+    NO_METRICS,
+    RecordError,
+    flat,
+    read_config,
+    read_curve,
+    read_fate,
+    read_metrics,
+    read_yaml,
+)
+
 # fields in which runs may differ and still be averaged as seeds of one experiment
 SAME_EXPERIMENT = {"seed", "base_seed", "denoising_steps", "device", "threads", "eval_every", "provenance"}
 EXPERIMENT = ["task", "denoising_steps", "method", "from_scratch", "variant"]  # rows that agree here are seeds
-NAMES = {
-    "ncdpo": "NCDPO",
-    "dppo": "DPPO",
-    "dsrl-na": "DSRL-NA",
-    "dsrl-sac": "DSRL-SAC",
-    "gaussian-ppo": "Gaussian PPO",
-}  # other methods go by the name they are registered under
-NO_METRICS = pd.DataFrame({"run": pd.Series(dtype=str), "env_steps": pd.Series(dtype=float)})
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe either way, ten times faster in C
-
-
-class RecordError(Exception):
-    """There is nothing to draw; the message is the one line a user sees."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +53,20 @@ class Records:
         return replace(self, curves=curves, runs=runs, metrics=metrics)
 
     def experiments(self) -> Iterator[tuple[dict[str, Any], "Records"]]:
-        """What is averaged over seeds: its EXPERIMENT columns as a dict, and its own runs and curves."""
-        for key, runs in self.runs.groupby(EXPERIMENT, sort=True, dropna=False):
-            yield dict(zip(EXPERIMENT, key, strict=True)), self.select(runs)
+        """What is averaged over seeds: its EXPERIMENT columns as a dict, and its own runs and curves, in one order."""
+        groups = [
+            (dict(zip(EXPERIMENT, key, strict=True)), runs)
+            for key, runs in self.runs.groupby(EXPERIMENT, sort=False, dropna=False)
+        ]
+        for experiment, runs in sorted(groups, key=lambda group: _place(group[0])):
+            yield experiment, self.select(runs)
 
 
-def experiment_name(experiment: dict[str, Any]) -> str:
-    """The method, and in what it differs from others of the same method, e.g. "NCDPO, from scratch, clip=0.1"."""
-    scratch = "from scratch" if experiment["from_scratch"] else ""
-    method = NAMES.get(experiment["method"], experiment["method"])
-    return ", ".join(filter(None, (method, scratch, experiment["variant"])))
+def _place(experiment: dict[str, Any]) -> tuple:
+    """By task, then methods in the suite's order, then their variants, then K."""
+    k = experiment["denoising_steps"]
+    own = rank(experiment["method"]), experiment["from_scratch"], natural(experiment["variant"])
+    return natural(experiment["task"]), *own, 0 if pd.isna(k) else int(k)
 
 
 @dataclass
@@ -114,20 +101,24 @@ def load(paths: Sequence[Path], ablate: str | None = None) -> Records:
     curves = pd.DataFrame(rows).drop(columns=["reason", "planned_steps"])
     for table in (runs, curves):
         table["denoising_steps"] = table["denoising_steps"].astype("Int64")
-    metrics = pd.concat([NO_METRICS, *filter(len, (_read_metrics(run, warnings) for run in found))], ignore_index=True)
+    metrics = pd.concat([NO_METRICS, *filter(len, (_metrics(run, warnings) for run in found))], ignore_index=True)
     captions = [text for path in dict.fromkeys(sweeps.values()) if (text := _caption(path, warnings))]
     configs = {run.row["run"]: run.config for run in found}
-    return Records(curves, runs, metrics, configs, captions, warnings)
+    return Records(curves, runs, metrics, configs, captions, list(map(one_line, warnings)))
 
 
 def run_folders(path: Path) -> list[Path]:
     """The run folders at a path: itself, or those of the sweep. Raises RecordError where there are none."""
-    if not path.is_dir():
-        raise RecordError(f"{path}: there is no such folder; expected a sweep (runs/NAME, results/NAME) or one run")
+    if not os.path.isdir(path):  # of a name that no file can have, pathlib would raise
+        fault = "that is a file" if os.path.exists(path) else "there is no such folder"
+        raise RecordError(f"{path}: {fault}; expected a sweep (runs/NAME, results/NAME) or the folder of one run")
     if (path / "config.yaml").exists():
         return [path]
     parent = path / "runs" if (path / "runs").is_dir() else path
-    folders = sorted(child for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
+    try:
+        folders = sorted(child for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError as error:
+        raise RecordError(f"{parent}: cannot be read ({error.strerror})") from None
     if parent == path:  # a folder of single runs; a sweep's own folders are all meant to be runs
         folders = [folder for folder in folders if (folder / "config.yaml").exists()]
     if not folders:
@@ -143,157 +134,38 @@ def _sweep_folder(path: Path) -> Path:
 
 
 def _caption(sweep: Path, warnings: list[str]) -> str:
-    grid = _yaml(sweep / "grid.yaml", warnings) if (sweep / "grid.yaml").exists() else None
-    return str((grid or {}).get("caption") or "")
+    grid = read_yaml(sweep / "grid.yaml", warnings) if (sweep / "grid.yaml").exists() else None
+    return one_line((grid or {}).get("caption") or "")
+
+
+def _metrics(run: _Run, warnings: list[str]) -> pd.DataFrame:
+    """A run's metrics; one that made no step, or comes from elsewhere, has none."""
+    if not run.curve or run.curve[-1]["env_steps"] == 0 or "imported_from" in (run.config.get("provenance") or {}):
+        return NO_METRICS
+    return read_metrics(Path(run.row["run"]) / "metrics.csv", warnings).assign(run=run.row["run"])
 
 
 def _read_run(folder: Path, sweep: Path, warnings: list[str]) -> _Run | None:
-    config = _yaml(folder / "config.yaml", warnings)
+    config = read_config(folder / "config.yaml", warnings)
     if config is None:
         return None
-    missing = [name for name in REQUIRED if name not in config]
-    if missing:
-        warnings.append(f"{folder / 'config.yaml'}: {', '.join(missing)} missing; run left out")
-        return None
-    curve = _read_curve(folder / "curve.csv", warnings)
-    status, reason = _fate(folder, curve[-1]["env_steps"] if curve else -1, warnings)
+    curve = read_curve(folder / "curve.csv", warnings)
+    status, reason = read_fate(folder, curve[-1]["env_steps"] if curve else -1, warnings)
     chain = (config.get("provenance") or {}).get("fine_tunes") != "gaussian"
     row = {
-        "sweep": sweep.name,
+        "sweep": one_line(sweep.name),
         "run": str(folder),
-        **{name: config[name] for name in ("task", "method", "seed", "base_seed", "from_scratch", "eval_episodes")},
+        **{name: one_line(config[name]) for name in ("task", "method")},
+        **{name: config[name] for name in ("seed", "base_seed", "from_scratch", "eval_episodes")},
         "denoising_steps": config["denoising_steps"] if chain else None,
         "planned_steps": config["env_steps"],
         "variant": "",
         "value": "",
         "status": status,
-        "reason": reason,
+        "reason": one_line(reason),
     }
     settings = dict(flat({name: value for name, value in config.items() if name not in SAME_EXPERIMENT}))
     return _Run(row, config, settings, curve)
-
-
-def _yaml(path: Path, warnings: list[str]) -> dict[str, Any] | None:
-    try:
-        data = yaml.load(path.read_text(), Loader=YAML)
-    except FileNotFoundError:
-        warnings.append(f"{path}: missing; run left out")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        warnings.append(f"{path}: unreadable ({str(error).splitlines()[0]})")
-    else:
-        if isinstance(data, dict):
-            return data
-        warnings.append(f"{path}: {'empty' if data is None else 'not a list of fields and values'}")
-    return None
-
-
-def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Fields of a config by dotted names, their values as text."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from flat(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, str(value)
-
-
-def _fate(folder: Path, last_step: float, warnings: list[str]) -> tuple[str, str]:
-    """Status and reason: done.json is written last, error.txt by a crash; neither means that the run goes on.
-
-    A run whose curve ends before the run did has no final return, so it is unfinished, whatever done.json says.
-    """
-    try:
-        done = json.loads((folder / "done.json").read_text())
-        status, reason, steps = done["status"], str(done.get("reason") or ""), done["env_steps"]
-        if status == "failed" or (status == "done" and last_step >= steps):
-            return status, reason
-        if status == "done":
-            warnings.append(f"{folder / 'curve.csv'}: does not reach the run's end at step {steps}; not in the means")
-            return "unfinished", ""
-        raise ValueError("unknown status")
-    except FileNotFoundError:
-        if (folder / "error.txt").exists():
-            lines = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
-            return "failed", f"crashed: {lines[-1] if lines else 'no traceback'}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        warnings.append(f"{folder / 'done.json'}: damaged; expected status, reason and env_steps; taken as unfinished")
-    return "unfinished", ""
-
-
-def _read_curve(path: Path, warnings: list[str]) -> list[dict[str, float]]:
-    """The sound rows of a curve, up to the first damaged one."""
-    try:
-        lines = list(csv.reader(path.read_text().splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({error})"
-        warnings.append(f"{path}: {why}; run has no curve")
-        return []
-    if not lines or lines[0] != COLUMNS:
-        warnings.append(f"{path}: {'not the expected columns' if lines else 'empty'}; expected {','.join(COLUMNS)}")
-        return []
-    curve: list[dict[str, float]] = []
-    for number, cells in enumerate(lines[1:], start=2):
-        try:
-            point = {name: _number(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)}
-            if curve and point["env_steps"] <= curve[-1]["env_steps"]:
-                raise ValueError("env_steps do not grow")
-        except ValueError as error:
-            left = f"; {len(lines) - number + 1} of {len(lines) - 1} rows left out"
-            warnings.append(f"{path}, line {number}: {str(error).removeprefix('zip() ')}{left}")
-            break
-        curve.append(point)
-    if not curve:
-        warnings.append(f"{path}: no evaluation in it yet")
-    elif curve[0]["env_steps"] != 0:
-        warnings.append(f"{path}: no row at 0 env_steps, so the base's score is unknown")
-    return curve
-
-
-def _number(name: str, cell: str) -> float:
-    if not cell and name not in NEEDED:
-        return math.nan
-    number = float(cell) if cell else math.nan
-    if name in NEEDED and not math.isfinite(number):
-        raise ValueError(f"{name} is {cell or 'empty'!r}")
-    return number
-
-
-def _read_metrics(run: _Run, warnings: list[str]) -> pd.DataFrame:
-    """The rows of metrics.csv up to the first damaged one; a run that made no step has none."""
-    path = Path(run.row["run"]) / "metrics.csv"
-    if not run.curve or run.curve[-1]["env_steps"] == 0 or "imported_from" in (run.config.get("provenance") or {}):
-        return NO_METRICS
-    try:
-        table = pd.read_csv(path)
-        if "env_steps" not in table:
-            raise ValueError("not the expected columns")
-    except (OSError, ValueError) as error:  # of pandas' parser, too
-        why = "missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        warnings.append(f"{path}: {why}; run has no diagnostics")
-        return NO_METRICS
-    numbers = table.apply(pd.to_numeric, errors="coerce")
-    # an empty cell is a metric that this row has none of, but every row ends with a number
-    sound = ~(numbers.isna() & table.notna()).any(axis=1) & numbers.iloc[:, -1].notna()
-    kept = len(table) if sound.all() else int(sound.argmin())
-    if kept < len(table):
-        warnings.append(f"{path}, line {kept + 2}: incomplete; {len(table) - kept} of {len(table)} rows left out")
-    return numbers.head(kept).assign(run=run.row["run"])
-
-
-def read_chains(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The chains of 64 observations before and after training, each [64, S + 1, H, A] in normalised action units.
-
-    Raises RecordError, one line, where chains.npz is missing or damaged.
-    """
-    path = folder / "chains.npz"
-    try:
-        with np.load(path) as arrays:
-            before, after = arrays["chain_before"], arrays["chain_after"]
-        if before.ndim != 4 or before.shape != after.shape:
-            raise ValueError(f"chains of shapes {before.shape} and {after.shape}; expected [n, S + 1, H, A] twice")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        why = "missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        raise RecordError(f"{path}: {why}; expected chain_before and chain_after") from None
-    return before, after
 
 
 def _take_out(field_name: str, found: list[_Run]) -> None:
@@ -307,22 +179,10 @@ def _take_out(field_name: str, found: list[_Run]) -> None:
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(fields)}"
         raise RecordError(f"no single config field {field_name!r} in these runs: {hint}")
     for run in found:
-        run.row["value"] = dict(flat(run.config)).get(matches[0], "")
+        run.row["value"] = one_line(dict(flat(run.config)).get(matches[0], ""))
         run.settings.pop(matches[0], None)
         if matches[0] == "denoising_steps":
             run.row["denoising_steps"] = None
-
-
-def ordered(values: Iterable[str]) -> list[str]:
-    """An ablated field's values, numbers by size before other text."""
-
-    def key(value: str) -> tuple[bool, float, str]:
-        try:
-            return False, float(value), value
-        except ValueError:
-            return True, 0.0, value
-
-    return sorted(values, key=key)
 
 
 def _name_variants(found: list[_Run]) -> None:
@@ -334,7 +194,8 @@ def _name_variants(found: list[_Run]) -> None:
         names = {name: None for run in runs for name in run.settings}
         varied = [name for name in names if name != "from_scratch" and len({r.settings.get(name) for r in runs}) > 1]
         for run in runs:
-            run.row["variant"] = ", ".join(f"{name.split('.')[-1]}={run.settings.get(name, '?')}" for name in varied)
+            texts = (f"{name.split('.')[-1]}={run.settings.get(name, '?')}" for name in varied)
+            run.row["variant"] = one_line(", ".join(texts))
 
 
 def _without_repeats(found: Iterable[_Run], warnings: list[str]) -> Iterator[_Run]:

@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -48,17 +47,19 @@ def report(argv: list[str]) -> int:
     parser.add_argument("--out", type=place, help="an HTML file; default: SWEEP/report.html")
     options = parser.parse_args(argv)
 
-    from dpft.analysis.load import RecordError, load  # here, so that help and mistyped options answer at once
-    from dpft.analysis.style import write_atomically
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's need not be installed here
+    from dpft.analysis.load import load  # here, so that help and mistyped options answer at once
+    from dpft.analysis.reading import RecordError
+    from dpft.analysis.style import make_folder, write_atomically
 
+    out = options.out or options.sweep / "report.html"
     try:
         records = load([options.sweep])
+        make_folder(out.parent)
+        write_atomically(out, page(records, options.sweep, out))
     except RecordError as error:
         print(f"dpft report: {error}", file=sys.stderr)
         return 2
-    out = options.out or options.sweep / "report.html"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, page(records, options.sweep, out))
     print(f"{options.sweep}: {len(records.runs)} runs; report in {out}")
     print(f"Open it in a browser: {out.resolve().as_uri()}")
     return 0
@@ -121,12 +122,6 @@ def table(head: Sequence[str], cells: Iterable[Sequence[str]], sortable: bool = 
 
 def _long(cell: str) -> str:
     return ' class="text"' if len(cell) > LONG and "<" not in cell else ""
-
-
-def from_markdown(text: str) -> str:
-    """The HTML of a Markdown table."""
-    head, _, *rows = ([cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.strip().splitlines())
-    return table(head, [[html.escape(cell) for cell in row] for row in rows])
 
 
 # -- sections ---------------------------------------------------------------------------------------------------------
@@ -197,20 +192,20 @@ def figures(records: "Records") -> tuple[str, dict[str, Any]]:
 
 def drawn(draw: Any, records: "Records", look: str) -> tuple["Figure", str, str]:
     """A figure, its caption and its SVG as a data URI. Raises NothingToDraw."""
-    from dpft.analysis.style import save, style
+    from dpft.analysis.style import picture, style
 
-    with style(look), tempfile.TemporaryDirectory() as folder:
+    with style(look):
         figure, caption = draw(records)
-        path = Path(folder) / "figure.svg"
-        save(figure, path)
-        return figure, caption, f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return figure, caption, f"data:image/svg+xml;base64,{base64.b64encode(picture(figure, 'svg')).decode()}"
 
 
 def results(records: "Records") -> str:
     """The suite's table of results, sortable."""
-    from dpft.analysis.tables import NOTE, results_table
+    from dpft.analysis.tables import NOTE, results_cells
 
-    return f'{from_markdown(results_table(records))}\n<p class="note">{html.escape(NOTE)}</p>'
+    found = results_cells(records)
+    cells = found.written(html.escape, lambda cell: f"<b>{cell}</b>")
+    return f'{table(found.head, cells)}\n<p class="note">{html.escape(NOTE)}</p>'
 
 
 def runs(records: "Records", sweep: Path, out: Path) -> str:
@@ -258,7 +253,8 @@ def _link(path: Path, text: str, out: Path) -> str:
 
 def hyperparameters(records: "Records") -> str:
     """Every field of the config: those that all experiments share, then those that differ, a column each."""
-    from dpft.analysis.load import experiment_name, flat
+    from dpft.analysis.names import experiment_name
+    from dpft.analysis.reading import flat
 
     columns: dict[str, dict[str, str]] = {}  # experiment -> field -> values
     for experiment, own in records.experiments():
@@ -321,7 +317,7 @@ def hover_points(figure: "Figure", records: "Records") -> list[dict[str, Any]]:
     """
     from matplotlib.colors import to_hex
 
-    from dpft.analysis.load import experiment_name
+    from dpft.analysis.names import experiment_name
     from dpft.analysis.style import looks
 
     curves = {

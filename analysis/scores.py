@@ -18,13 +18,14 @@ from dpft.analysis.captions import (
     in_lines,
     label,
     learning,
-    name_with_k,
     panels_of,
     protocol,
 )
-from dpft.analysis.load import NAMES, Records, experiment_name, ordered
+from dpft.analysis.load import Records
+from dpft.analysis.names import NAMES, experiment_name, ordered
 from dpft.analysis.statistics import (
     FEW_SEEDS,
+    LEAST_SEEDS,
     estimate,
     iqm,
     optimality_gap,
@@ -34,48 +35,81 @@ from dpft.analysis.statistics import (
     steps_to,
     stratified_bootstrap,
 )
-from dpft.analysis.style import GREY, MANY, PANEL, canvas, colours, grid_of, legend, looks, samples_of, steps_axis
+from dpft.analysis.style import (
+    GREY,
+    HEIGHTS,
+    MANY,
+    SMALL,
+    canvas,
+    colours,
+    grid_of,
+    legend,
+    limits_of_data,
+    log_axis,
+    looks,
+    samples_of,
+    steps_axis,
+)
 
 LEVELS = (50, 75, 90)  # per cent of the D4RL-scaled return
+AGAINST_K = {
+    "final": "Final return",
+    "area": "Mean along the run",
+    "gradient_norm": "Mean gradient norm",
+}
 
 
 def denoising_steps(records: Records) -> Drawing:
-    """Final return and mean return along the run against K, a row of two panels for each task."""
+    """Final return, mean return along the run and mean gradient norm against K, a row of panels for each task."""
     own = finished(cloned(records))
-    chained = own.runs.dropna(subset="denoising_steps")
-    if chained.groupby("task")["denoising_steps"].nunique().max() < 2 or chained.empty:
+    chained = own.select(own.runs.dropna(subset="denoising_steps"))
+    if chained.runs.empty or chained.runs.groupby("task")["denoising_steps"].nunique().max() < 2:
         raise NothingToDraw("there is one number of denoising steps")
-    tasks = sorted(chained["task"].unique())
-    figure, axes = canvas(len(tasks), 2)
-    scores, look = _named(per_run(own)), looks(own.select(chained))
+    tasks = list(dict.fromkeys(e["task"] for e, _ in chained.experiments()))
+    scores, look = _named(per_run(own).merge(_gradient_norms(own), on="run", how="left")), looks(chained)
+    trained = own.curves["run"].duplicated().any()
+    columns = [name for name in AGAINST_K if name == "final" or (trained and scores[name].notna().any())]
+    figure, axes = canvas(len(tasks), len(columns), HEIGHTS[len(columns)])
     for row, task in zip(axes, tasks, strict=True):
-        for axis, (column, title) in zip(
-            row, {"final": "Final return", "area": "Mean return along the run"}.items(), strict=True
-        ):
-            mine = scores[scores["task"] == task]
+        mine = scores[scores["task"] == task]
+        for axis, column in zip(row, columns, strict=True):
+            shown: list[float] = []
             for i, (name, kind) in enumerate(look.items()):
                 groups = [(float(k), part[column]) for k, part in mine[mine["name"] == name].groupby("denoising_steps")]
-                _points(axis, groups, kind, shift=1.02 ** (i - len(look) / 2))
-            alone = mine[mine["denoising_steps"].isna()]
-            for method, part in alone.groupby("method"):
+                shown += _points(axis, groups, kind, name, shift=1.08 ** (i - (len(look) - 1) / 2))
+            for method, part in mine[mine["denoising_steps"].isna()].groupby("method"):
                 colour = colours([str(method)])[str(method)]
-                axis.axhline(
-                    part[column].mean(), color=colour, linewidth=1, linestyle="-.", label=NAMES.get(str(method))
-                )
-            axis.set(xscale="log", xlabel="Denoising steps K", ylabel=title, title=task)
-            ticks = sorted(chained.loc[chained["task"] == task, "denoising_steps"].unique())
+                name = NAMES.get(str(method), str(method))
+                shown.append(part[column].mean())
+                axis.axhline(shown[-1], color=colour, linewidth=1, linestyle="-.", label=name, gid=name)
+            axis.set(xscale="log", xlabel="Denoising steps K", title=task)
+            axis.set_ylabel(AGAINST_K[column] if trained else "Return of the base policy")
+            if column == "gradient_norm":
+                log_axis(axis, "y", mine[column].min(), mine[column].max())
+            else:
+                limits_of_data(axis, np.array(shown))
+            ticks = sorted(chained.runs.loc[chained.runs["task"] == task, "denoising_steps"].unique())
             axis.set_xticks(ticks, [str(k) for k in ticks])
             axis.minorticks_off()
     sns.despine(figure)
     legend(figure, samples_of(look))
-    what = (
-        "Dots: mean over seeds of the last evaluation (left) and of the area under the curve divided by its steps "
-        "(right)."
-    )
+    what = "Dots: mean over seeds of the last evaluation"
+    if "area" in columns:
+        what += ", of the area under the curve divided by its steps"
+    if "gradient_norm" in columns:
+        what += " and of the gradient norm over all updates"
+    what += "."
     if own.runs["denoising_steps"].isna().any():
         what += " Dash-dotted: policies without a chain."
     text = caption(records, what, "the ablations over denoising steps of NCDPO and DPPO")
     return figure, text
+
+
+def _gradient_norms(records: Records) -> pd.DataFrame:
+    """run and gradient_norm, the mean over its updates."""
+    norms = records.metrics.reindex(columns=["run", "policy/gradient_norm"]).dropna()
+    means = norms.groupby("run")["policy/gradient_norm"].mean()
+    return means.rename("gradient_norm").reset_index()
 
 
 def _named(scores: pd.DataFrame) -> pd.DataFrame:
@@ -85,17 +119,25 @@ def _named(scores: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _points(axis: Axes, groups: Sequence[tuple[float, pd.Series]], kind: dict[str, Any], shift: float = 1.0) -> None:
-    """Means with their intervals, joined; each seed as well where there are few."""
+def _points(
+    axis: Axes, groups: Sequence[tuple[float, pd.Series]], kind: dict[str, Any], name: str, shift: float = 1.0
+) -> list[float]:
+    """Means with their intervals, joined; each seed as well where there are few.
+
+    Returns what the axis must hold: the seeds, of many the interval.
+    """
+    groups = [(at * shift, values.dropna()) for at, values in groups if values.notna().any()]
     if not groups:
-        return
-    x = np.array([at for at, _ in groups]) * shift
+        return []
     found = [estimate(values) for _, values in groups]
-    axis.plot(x, [e.mean for e in found], marker="o", markersize=4, linewidth=1.2, **kind)
-    for at, e, (_, values) in zip(x, found, groups, strict=True):
-        axis.plot([at, at], [e.low, e.high], color=kind["color"], linewidth=1, alpha=0.5)
-        if len(values) < FEW_SEEDS:
-            axis.plot([at] * len(values), values, "_", color=kind["color"], markersize=5, alpha=0.7)
+    means = [e.mean for e in found]
+    axis.plot([at for at, _ in groups], means, marker="o", markersize=3.5, linewidth=1.2, gid=name, **kind)
+    for (at, values), e in zip(groups, found, strict=True):
+        if len(values) >= LEAST_SEEDS:
+            axis.vlines(at, e.low, e.high, color=kind["color"], linewidth=2.5, alpha=0.35, gid=name)
+        if 1 < len(values) < FEW_SEEDS:
+            axis.plot([at] * len(values), values, "_", color=kind["color"], markersize=5, gid=name)
+    return [value for e in found for value in (e.seeds if len(e.seeds) < FEW_SEEDS else (e.low, e.high))]
 
 
 def aggregates(records: Records) -> Drawing:
@@ -110,65 +152,70 @@ def aggregates(records: Records) -> Drawing:
         raise NothingToDraw("it takes two tasks and two methods that have finished runs on all of them")
     rng = np.random.default_rng(0)
     look = looks(records)
-    kinds = {name: look[name.split(", K")[0]] for name in scores}
-    shades = {name: kind["color"] for name, kind in kinds.items()}
     # of different K, too many to read
-    pairs = [(a, b) for a, b in combinations(scores, 2) if len({n.partition(", K = ")[2] for n in (a, b)} - {""}) < 2]
-    figure, axes = canvas(2, 2, panel=(PANEL[0], max(PANEL[1], 0.2 * len(pairs))))
+    pairs = [(a, b) for a, b in combinations(scores, 2) if None in (a[1], b[1]) or a[1] == b[1]]
+    figure, axes = canvas(2, 2, max(HEIGHTS[2] - 0.2, 0.5 + 0.22 * max(len(scores), len(pairs))))
     for axis, (title, statistic) in zip(axes[0], {"IQM": iqm, "Optimality gap": optimality_gap}.items(), strict=True):
-        for i, (name, own) in enumerate(scores.items()):
-            low, high = stratified_bootstrap(statistic, own, rng=rng)
-            axis.plot([low, high], [i, i], color=shades[name], linewidth=5, alpha=0.35, solid_capstyle="butt")
-            axis.plot(statistic(own), i, "|", color=shades[name], markersize=9, markeredgewidth=2)
-        axis.set_yticks(range(len(scores)), [in_lines(name, 30) for name in scores], fontsize=6)
-        axis.invert_yaxis()
+        for i, (key, own) in enumerate(scores.items()):
+            _bar(axis, i, statistic(own), stratified_bootstrap(statistic, own, rng=rng), look[key[0]]["color"], key[0])
+        axis.set_yticks(range(len(scores)), [in_lines(_with_k(*key), 24) for key in scores], fontsize=SMALL)
+        axis.set_ylim(len(scores) - 0.5, -0.5)
         axis.set(title=title, xlabel="D4RL-scaled return, 1 = expert")
     at = np.linspace(0, max(1.2, max(float(np.concatenate(own).max()) for own in scores.values())), 61)
-    for name, own in scores.items():
+    for key, own in scores.items():
         low, high = stratified_bootstrap(lambda s: performance_profile(s, at), own, rng=rng)
-        axes[1, 0].plot(at, performance_profile(own, at), **kinds[name])
-        axes[1, 0].fill_between(at, low, high, color=shades[name], alpha=0.15, linewidth=0)
+        kind = look[key[0]]
+        axes[1, 0].plot(at, performance_profile(own, at), gid=key[0], **kind)
+        axes[1, 0].fill_between(at, low, high, color=kind["color"], alpha=0.15, linewidth=0, gid=key[0])
     axes[1, 0].set(
         title="Performance profile", xlabel="D4RL-scaled return", ylabel="Share of runs above", ylim=(0, 1.02)
     )
     for i, (first, second) in enumerate(pairs):
         both = scores[first], scores[second]
-        low, high = stratified_bootstrap(probability_of_improvement, *both, rng=rng)
-        axes[1, 1].plot([low, high], [i, i], color=shades[first], linewidth=5, alpha=0.35, solid_capstyle="butt")
-        axes[1, 1].plot(probability_of_improvement(*both), i, "|", color=shades[first], markersize=9, markeredgewidth=2)
+        ends = stratified_bootstrap(probability_of_improvement, *both, rng=rng)
+        _bar(axes[1, 1], i, probability_of_improvement(*both), ends, look[first[0]]["color"], first[0])
     axes[1, 1].axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    axes[1, 1].set_yticks(range(len(pairs)), [in_lines(_pair(a, b), 32) for a, b in pairs], fontsize=5.5)
-    axes[1, 1].invert_yaxis()
+    axes[1, 1].set_yticks(range(len(pairs)), [in_lines(_pair(a, b), 26) for a, b in pairs], fontsize=SMALL)
+    axes[1, 1].set_ylim(len(pairs) - 0.5, -0.5)
     axes[1, 1].set(title="Probability of improvement", xlabel="P(first > second)", xlim=(0, 1))
     sns.despine(figure)
     what = (
         f"Last evaluations over {len(tasks)} tasks, D4RL-scaled on v5 dynamics. Bars and bands: 95 % stratified "
         "bootstrap over "
-        "seeds within each task (Agarwal et al. 2021); with few seeds such intervals are too narrow. Optimality gap: "
-        "lower is better."
+        f"seeds within each task (Agarwal et al. 2021), none under {LEAST_SEEDS} seeds; with few seeds such intervals "
+        "are too narrow. Optimality gap: lower is better."
     )
     text = caption(records, f"{what} {protocol(records)}", "the aggregate figures that rliable draws", means=False)
     return figure, text
 
 
-def _pair(first: str, second: str) -> str:
-    (a, k), (b, other) = (name.split(", K = ") if ", K = " in name else (name, "") for name in (first, second))
-    return f"{a} > {b}" + (f" (K = {k or other})" if k or other else "")
+def _bar(axis: Axes, at: int, value: float, ends: tuple, colour: Any, name: str) -> None:
+    """A value on a row and its interval."""
+    axis.hlines(at, *ends, color=colour, linewidth=5, alpha=0.35, gid=name)
+    axis.plot(value, at, "|", color=colour, markersize=9, markeredgewidth=2, gid=name)
 
 
-def _scores(records: Records) -> tuple[dict[str, list[np.ndarray]], list[str]]:
-    """Name (with K) -> one array of scaled final returns per task, of what has runs on every task."""
+def _with_k(name: str, k: int | None) -> str:
+    return name if k is None else f"{name}, K = {k}"
+
+
+def _pair(first: tuple[str, int | None], second: tuple[str, int | None]) -> str:
+    k = first[1] if first[1] is not None else second[1]
+    return f"{first[0]} > {second[0]}" + ("" if k is None else f" (K = {k})")
+
+
+def _scores(records: Records) -> tuple[dict[tuple[str, int | None], list[np.ndarray]], list[str]]:
+    """(name, K) -> one array of scaled final returns per task, of what has runs on every task."""
     table = per_run(finished(records)).dropna(subset="normalised")
     tasks = sorted(table["task"].unique())
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for experiment, _ in records.experiments():
+    found: dict[tuple[str, int | None], dict[str, np.ndarray]] = {}
+    for experiment, own in records.experiments():
         k = experiment["denoising_steps"]
-        same = (table["method"] == experiment["method"]) & (table["variant"] == experiment["variant"])
-        same &= table["denoising_steps"].isna() if pd.isna(k) else table["denoising_steps"] == k
-        own = table[same & (table["task"] == experiment["task"])]
-        if len(own):
-            found.setdefault(name_with_k(experiment), {})[experiment["task"]] = own["normalised"].to_numpy(float) / 100
-    return {name: [own[task] for task in tasks] for name, own in found.items() if set(own) == set(tasks)}, tasks
+        mine = table.loc[table["run"].isin(own.runs["run"]), "normalised"].to_numpy(float) / 100
+        if len(mine):
+            key = (experiment_name(experiment), None if pd.isna(k) else int(k))
+            found.setdefault(key, {})[experiment["task"]] = mine
+    return {key: [own[task] for task in tasks] for key, own in found.items() if set(own) == set(tasks)}, tasks
 
 
 def steps_to_threshold(records: Records) -> Drawing:
@@ -177,49 +224,58 @@ def steps_to_threshold(records: Records) -> Drawing:
     known = own.curves.dropna(subset="return_normalised")
     if known.empty:
         raise NothingToDraw("no finished run has a scaled return")
-    tasks = sorted(known["task"].unique())
     look = looks(own)
-    rows = {task: [(e, mine) for e, mine in own.experiments() if e["task"] == task] for task in tasks}
+    rows: dict[str, list[tuple[dict[str, Any], Records]]] = {}
+    for experiment, mine in own.experiments():
+        if mine.curves["return_normalised"].notna().any():
+            rows.setdefault(experiment["task"], []).append((experiment, mine))
     tallest = max(map(len, rows.values()))
     if tallest > 2 * MANY:
         raise NothingToDraw(f"more than {2 * MANY} experiments on a task")
-    names = {task: [label(experiment) for experiment, _ in rows[task]] for task in tasks}
+    names = {task: [label(experiment, own, 40) for experiment, _ in those] for task, those in rows.items()}
     breaks = max(name.count("\n") for own_names in names.values() for name in own_names)
-    height = 1.0 + tallest * (0.16 + 0.1 * breaks)
-    figure, axes = canvas(len(tasks), len(LEVELS), panel=(PANEL[0] * 0.8, height), sharey="row")
-    censored = 0
-    for line, task in zip(axes, tasks, strict=True):
-        for i, (experiment, mine) in enumerate(rows[task]):
-            colour = look[experiment_name(experiment)]["color"]
-            for _, run in mine.curves.dropna(subset="return_normalised").groupby("run", sort=True):
-                steps, scaled = run["env_steps"].to_numpy(float), run["return_normalised"].to_numpy(float)
-                for axis, level in zip(line, LEVELS, strict=True):
-                    reached = steps_to(level, steps, scaled)
-                    never = np.isinf(reached)
-                    censored += int(never)
-                    axis.plot(
-                        steps[-1] if never else reached, i, ">" if never else "o", color=colour, markersize=4,
-                        fillstyle="none" if never else "full", alpha=0.9, clip_on=False,
-                    )  # fmt: skip
+    figure, axes = canvas(len(rows), len(LEVELS), 0.7 + tallest * (0.2 + 0.1 * breaks), sharey="row")
+    censored = cases = 0
+    for line, (task, those) in zip(axes, rows.items(), strict=True):
         for axis, level in zip(line, LEVELS, strict=True):
+            for i, (experiment, mine) in enumerate(those):
+                name = experiment_name(experiment)
+                runs, never = _reached(axis, i, mine, level, look[name]["color"], name)
+                cases, censored = cases + runs, censored + never
             axis.set_title(f"{task.split('-')[0]}: {level} %")
             axis.set_xlabel("Simulated steps")
-            axis.margins(y=0.15)
             steps_axis(axis)
-            axis.set_xlim(0, None)
-        line[0].set_yticks(range(len(names[task])), names[task], fontsize=6)
+            axis.set_xlim(0, 1.04 * own.curves.loc[own.curves["task"] == task, "env_steps"].max())
+        line[0].set_yticks(range(len(names[task])), names[task], fontsize=SMALL)
         line[0].set_ylim(len(names[task]) - 0.5, -0.5)
     sns.despine(figure)
     levels = ", ".join(map(str, LEVELS))
     what = (
         f"Dots: each seed's first evaluation (interpolated) at {levels} % of D4RL's expert, random being 0 %. Hollow "
-        "triangles: "
-        f"never within the run, at its last step ({censored} of "
-        f"{len(LEVELS) * own.runs['run'].isin(known['run']).sum()} cases): "
-        "censored, not missing."
+        f"triangles: never within the run, at its last step ({censored} of {cases} cases, beside each its number of "
+        "seeds): censored, not missing."
     )
     text = caption(records, f"{what} {protocol(records)}", means=False)
     return figure, text
+
+
+def _reached(axis: Axes, row: int, own: Records, level: float, colour: Any, name: str) -> tuple[int, int]:
+    """A dot where each run reaches the level, seed above seed; one triangle for those that never do. Their numbers."""
+    runs = [
+        (run["env_steps"].to_numpy(float), run["return_normalised"].to_numpy(float))
+        for _, run in own.curves.dropna(subset="return_normalised").groupby("run", sort=True)
+    ]
+    found = [steps_to(level, steps, scaled) for steps, scaled in runs]
+    apart = np.linspace(-0.25, 0.25, len(found)) if len(found) > 1 else [0.0]
+    for at, offset in zip(found, apart, strict=True):
+        if np.isfinite(at):
+            axis.plot(at, row + offset, "o", color=colour, markersize=3, clip_on=False, gid=name)
+    never = [steps[-1] for (steps, _), at in zip(runs, found, strict=True) if np.isinf(at)]
+    if never:
+        axis.plot(max(never), row, ">", color=colour, markersize=4, fillstyle="none", clip_on=False, gid=name)
+        note: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": SMALL}
+        axis.annotate(str(len(never)), (max(never), row), **note, annotation_clip=False)
+    return len(runs), len(never)
 
 
 def ablation(records: Records, field: str) -> Drawing:
@@ -233,13 +289,15 @@ def ablation(records: Records, field: str) -> Drawing:
     figure, axes = grid_of(len(panels))
     look = looks(own)
     for axis, (task, k) in zip(axes, panels, strict=True):
+        shown: list[float] = []
         for i, (name, kind) in enumerate(look.items()):
             mine = scores[(scores["task"] == task) & (scores["name"] == name)]
             mine = mine[mine["denoising_steps"].isna() | (mine["denoising_steps"] == k)]
             groups = [(values.index(value), mine.loc[mine["value"] == value, "final"]) for value in values]
             shift = min(0.08, 0.6 / len(look)) * (i - (len(look) - 1) / 2)
-            _points(axis, [(at + shift, found) for at, found in groups if len(found)], kind)
+            shown += _points(axis, [(at + shift, found) for at, found in groups], kind, name)
         axis.set_xticks(range(len(values)), values)
+        limits_of_data(axis, np.array(shown))
         axis.set(title=task if k is None else f"{task}, K = {k}", xlabel=field, ylabel="Final return")
     sns.despine(figure)
     legend(figure, samples_of(look))

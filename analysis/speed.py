@@ -1,7 +1,7 @@
 """The speed page: figures and a table from what `make bench` wrote (pytest-benchmark's JSON)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,20 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpft.analysis.load import NAMES, RecordError
-from dpft.analysis.style import COLOURS, FORMATS, add_caption, grid_of, save, style, write_atomically
+from dpft.analysis.names import NAMES, rank
+from dpft.analysis.reading import RecordError
+from dpft.analysis.style import (
+    COLOURS,
+    SMALL,
+    add_caption,
+    colours,
+    grid_of,
+    log_axis,
+    make_folder,
+    picture,
+    style,
+    write_atomically,
+)
 
 FILE = "bench.json"
 PARTS = {"act": "#0173b2", "simulate": "#de8f05", "update": "#029e73"}
@@ -53,20 +65,28 @@ def linear_fit(steps: np.ndarray, seconds: np.ndarray) -> tuple[float, float, fl
 
 def update_against_denoising_steps(axis: Axes, rows: pd.DataFrame) -> str:
     said = []
-    for method, checkpointing in sorted(set(zip(rows["method"], rows["checkpointing"], strict=True))):
+    for method, checkpointing in sorted(
+        set(zip(rows["method"], rows["checkpointing"], strict=True)), key=lambda pair: (rank(pair[0]), pair[1])
+    ):
         own = rows[(rows["method"] == method) & (rows["checkpointing"] == checkpointing)]
         steps, taken = own["denoising_steps"].to_numpy(float), own["seconds"].to_numpy()
-        label = NAMES[method] + ", checkpointing" * bool(checkpointing)
-        axis.plot(steps, taken, "o", color=COLOURS[method], fillstyle="none" if checkpointing else "full", label=label)
+        label = NAMES.get(method, method) + ", checkpointing" * bool(checkpointing)
+        colour = colours([method])[method]
+        axis.plot(steps, taken, "o", color=colour, fillstyle="none" if checkpointing else "full", label=label)
         if method == "ncdpo":
             a, b, error = linear_fit(steps, taken)
             axis.plot(
-                steps, a + b * steps, color=COLOURS[method], linestyle="--" if checkpointing else "-", linewidth=1
+                steps,
+                a + b * steps,
+                color=colour,
+                linestyle="--" if checkpointing else "-",
+                linewidth=1,
             )
             said.append(f"{label}: {1e3 * a:.0f} + {1e3 * b:.1f} K ms, within {100 * error:.0f} % from K = 5")
-    axis.set(xscale="log", yscale="log", xlabel="Denoising steps K", ylabel="CPU seconds an update")
+    axis.set(xscale="log", xlabel="Denoising steps K", ylabel="CPU seconds an update")
+    log_axis(axis, "y", rows["seconds"].min(), rows["seconds"].max())
     plain_ticks(axis, rows["denoising_steps"])
-    axis.legend(frameon=False, fontsize=6.5)
+    axis.legend(frameon=False, fontsize=SMALL)
     return (
         f"one epoch over 1,000 decisions, 512-wide denoiser, one thread. {'; '.join(said)}. "
         "DPPO fine-tunes min(10, K) steps, NCDPO differentiates all K."
@@ -82,12 +102,12 @@ def plain_ticks(axis: Axes, values: pd.Series) -> None:
 
 def simulator_rate(axis: Axes, rows: pd.DataFrame) -> str:
     for i, threads in enumerate(sorted(map(int, rows["threads"].unique()))):
-        own, colour = rows[rows["threads"] == threads], sns.color_palette("colorblind")[i % 10]
+        own, colour = rows[rows["threads"] == threads], [*COLOURS.values()][i % len(COLOURS)]
         label = f"{threads} thread" if threads == 1 else f"{threads} threads"
         axis.plot(own["environments"], own["env_steps_per_second"], "o-", color=colour, label=label, markersize=4)
     axis.set(xscale="log", xlabel="Environments", ylabel="Environment steps per second", ylim=(0, None))
     plain_ticks(axis, rows["environments"])
-    axis.legend(frameon=False, fontsize=6.5)
+    axis.legend(frameon=False, fontsize=SMALL)
     return "Hopper, chunks of 4 random actions, wall-clock time."
 
 
@@ -100,16 +120,16 @@ def whole_runs(axis: Axes, rows: pd.DataFrame) -> str:
 
 def shares(axis: Axes, rows: pd.DataFrame) -> str:
     """Stacked bars of each method and precision, named with the whole and, where it is known, the hardware's limit."""
+    rows = rows.sort_values("name", key=lambda names: names.map(lambda name: rank(_method(name)[0])), kind="stable")
     labels, left = [], np.zeros(len(rows))
     for row in rows.to_dict("records"):
-        method, _, precision = row["name"].split("[")[1].rstrip("]").rpartition("-")
-        if precision not in ("float32", "bfloat16"):
-            method, precision = f"{method}-{precision}", "float32"
+        method, precision = _method(row["name"])
         per = 1e4 / row["env_steps"]
         limit = per * sum(row.get(f"{part}_limit", np.nan) for part in PARTS)
         known = "" if np.isnan(limit) else f" (limit {limit:.3g})"
         labels.append(
-            f"{NAMES[method]}{', bf16' * (precision != 'float32')}\n{per * row['total_cpu_seconds']:.3g} s{known}"
+            f"{NAMES.get(method, method)}{', bf16' * (precision != 'float32')}\n"
+            f"{per * row['total_cpu_seconds']:.3g} s{known}"
         )
     for part, colour in PARTS.items():
         share = 100 * rows[f"{part}_seconds"].to_numpy() / rows["total_cpu_seconds"].to_numpy()
@@ -117,13 +137,19 @@ def shares(axis: Axes, rows: pd.DataFrame) -> str:
         left += share
     axis.invert_yaxis()
     axis.set(xlabel="Share of CPU time, %", xlim=(0, 100))
-    axis.tick_params(axis="y", labelsize=6)
-    axis.legend(frameon=False, fontsize=6.5, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.12))
+    axis.tick_params(axis="y", labelsize=SMALL)
+    axis.legend(frameon=False, fontsize=SMALL, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.12))
     return (
         "the authors' Hopper settings (K = 20, 512-wide; DSRL: 20 critic and actor steps of 256 for every 32 steps), "
         "one thread; in seconds per 10,000 environment steps. Limit: what products at the hidden layer's measured rate "
         "and bare mj_step take."
     )
+
+
+def _method(name: str) -> tuple[str, str]:
+    """Method and precision of a benchmark's name, such as test_iteration[dppo-bfloat16] or test_…[dsrl-na]."""
+    method, _, precision = name.split("[")[1].rstrip("]").rpartition("-")
+    return (method, precision) if precision in ("float32", "bfloat16") else (f"{method}-{precision}", "float32")
 
 
 PANELS: dict[str, tuple[str, tuple[str, ...], Callable[[Axes, pd.DataFrame], str]]] = {
@@ -149,9 +175,7 @@ def speed_figure(rows: pd.DataFrame) -> tuple[Figure, str]:
         texts.append(f"{title}: {draw(axis, own)}")
         axis.set_title(title, pad=16 if title == "Where time goes" else None)
     sns.despine(figure)
-    caption = " ".join(texts)
-    add_caption(figure, caption)
-    return figure, caption
+    return figure, " ".join(texts)
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -176,13 +200,15 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def write_speed(folder: Path, out: Path, look: str = "light") -> None:
-    """Draw the page of a folder with bench.json: speed.{png,svg,pdf} and summary.md. Raises RecordError."""
+def write_speed(folder: Path, out: Path, look: str, formats: Sequence[str], captioned: bool) -> None:
+    """Draw the page of a folder with bench.json: speed in those formats and summary.md. Raises RecordError."""
     rows, machine = load_benchmarks(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with style(look):
         figure, caption = speed_figure(rows)
-        for suffix in FORMATS:
-            save(figure, out / f"speed{suffix}")
+        if captioned:
+            add_caption(figure, caption)
+        for kind in formats:
+            write_atomically(out / f"speed.{kind}", picture(figure, kind))
     facts = ", ".join(f"{key} {value}" for key, value in machine.items())
     write_atomically(out / "summary.md", f"# Speed\n\n{facts}.\n\n![speed](speed.png)\n\n{caption}\n\n{table(rows)}")

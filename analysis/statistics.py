@@ -13,23 +13,24 @@ from scipy import stats
 from dpft.analysis.load import EXPERIMENT, Records
 
 RESAMPLES = 2000
+LEAST_SEEDS = 3  # of fewer there is no interval, but the seeds themselves: Student's t of two is 12.7 standard errors
 FEW_SEEDS = 5  # below this, each seed is shown and the interval is Student's
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n seeds and its interval; the interval is nan where there is one seed or none."""
+    """A mean over seeds, their values, and the mean's interval: nan under LEAST_SEEDS."""
 
     mean: float
     low: float
     high: float
-    n: int
+    seeds: tuple[float, ...]
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Student's t interval of the mean over the first axis of values [n, ...]; low and high [...], nan for n < 2.
 
-    Exact for normal data however few seeds there are; with two it is 12.7 standard errors to each side.
+    Exact for normal data however few seeds there are.
     """
     n = len(values)
     if n < 2:
@@ -59,17 +60,27 @@ def bootstrap_interval(
 
 
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of the mean over the first axis: t under FEW_SEEDS, bootstrap from there; the same each time."""
+    """95 % interval of the mean over the first axis, the same each time: t under FEW_SEEDS, bootstrap from there.
+
+    nan under LEAST_SEEDS.
+    """
+    if len(values) < LEAST_SEEDS:
+        nothing = np.full(values.shape[1:], np.nan)
+        return nothing, nothing
     return t_interval(values) if len(values) < FEW_SEEDS else bootstrap_interval(values, np.random.default_rng(0))
 
 
-def estimate(values: pd.Series) -> Estimate:
-    """Mean over seeds, one value each, with its 95 % interval."""
-    known = values.dropna().to_numpy(float)
+def estimate(
+    values: pd.Series | np.ndarray,
+    interval: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = interval,
+) -> Estimate:
+    """Mean over seeds, one value each, with its interval."""
+    known = np.asarray(values, float)
+    known = known[~np.isnan(known)]
     if not len(known):
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    low, high = interval(known)
-    return Estimate(float(known.mean()), float(low), float(high), len(known))
+        return Estimate(np.nan, np.nan, np.nan, ())
+    low, high = interval(known) if len(known) >= LEAST_SEEDS else (np.nan, np.nan)
+    return Estimate(float(known.mean()), float(low), float(high), tuple(known.tolist()))
 
 
 def differs(first: np.ndarray, second: np.ndarray) -> bool:
@@ -96,7 +107,10 @@ def on_common_steps(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nda
 
 
 def mean_curve(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Steps [G], the mean over seeds [G] and the ends of its 95 % interval [G], of curves as in on_common_steps."""
+    """Steps [G], the mean over seeds [G] and the ends of its 95 % interval [G], of curves as in on_common_steps.
+
+    The ends are nan under LEAST_SEEDS.
+    """
     steps, values = on_common_steps(curves)
     return steps, values.mean(axis=0), *interval(values)
 
@@ -176,7 +190,13 @@ def performance_profile(scores: list[np.ndarray], at: np.ndarray) -> np.ndarray:
 def stratified_bootstrap(
     statistic: Callable[..., float | np.ndarray], *scores: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile interval of statistic(*scores) when seeds are resampled within each task and method."""
+    """95 % percentile interval of statistic(*scores) when seeds are resampled within each task and method.
+
+    nan where a task has fewer than LEAST_SEEDS: resampled, two seeds are three values.
+    """
+    if any(len(task) < LEAST_SEEDS for method in scores for task in method):
+        nothing = np.full(np.shape(statistic(*scores)), np.nan)
+        return nothing, nothing
     resampled = [[task[rng.integers(len(task), size=(RESAMPLES, len(task)))] for task in method] for method in scores]
     draws = [statistic(*([task[i] for task in method] for method in resampled)) for i in range(RESAMPLES)]
     low, high = np.quantile(np.array(draws), [0.025, 0.975], axis=0)

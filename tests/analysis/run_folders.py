@@ -21,7 +21,7 @@ def write_run(
     **fields: Any,
 ) -> Path:
     """One run folder; wall-clock seconds are steps / 10, normalised returns are return / 100."""
-    folder = sweep / "runs" / f"{task}_{method}_K{k}_seed{seed}"
+    folder = sweep / "runs" / f"{task}_{method}_K{k}_seed{seed}".replace("/", "_")
     while folder.exists():
         folder = folder.with_name(folder.name + "_b")
     folder.mkdir(parents=True)

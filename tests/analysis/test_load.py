@@ -7,7 +7,8 @@ import pytest
 import yaml
 from run_folders import HEADER, write_run
 
-from dpft.analysis.load import RecordError, load, run_folders
+from dpft.analysis.load import load, run_folders
+from dpft.analysis.reading import RecordError
 
 
 def test_a_sweep_is_read_completely(sweep):

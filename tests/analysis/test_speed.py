@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dpft.analysis.cli import figures
-from dpft.analysis.load import RecordError
+from dpft.analysis.reading import RecordError
 from dpft.analysis.speed import linear_fit, load_benchmarks, speed_figure
 
 SPEED = Path(__file__).parents[2] / "results" / "speed"
