@@ -115,7 +115,11 @@ def verdict(pairs: pd.DataFrame, by: str, tolerance: float) -> tuple[str, bool]:
             over, note = f"{len(both)} evaluation episodes", "; of one seed each: nothing is said of others"
     low, high = (float(end) for end in interval(after - before))
     base, change = float(before.mean()), float((after - before).mean())
-    spread = f"no interval from {'one pair' if len(before) == 1 else 'two pairs'}" if math.isnan(low) else f"[{low:+,.1f}, {high:+,.1f}] over {over}"
+    spread = (
+        f"no interval from {'one pair' if len(before) == 1 else 'two pairs'}"
+        if math.isnan(low)
+        else f"[{low:+,.1f}, {high:+,.1f}] over {over}"
+    )
     if low <= 0 <= high:
         spread += ", which holds 0"
     return judged(f"{base:,.1f} -> {base + change:,.1f}", base, change, f"{change:+,.1f} {spread}{note}", tolerance)
