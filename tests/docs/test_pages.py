@@ -1,6 +1,8 @@
 """The site is made from the repository's files: whatever they link to is there, and nothing is left out."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,22 @@ def test_every_page_is_in_the_navigation(site, script, tmp_path):
     script.ROOT = SCRIPT.parents[1]
     script.make(tmp_path / "whole")
     assert not set(missing(tmp_path / "whole/pages")) & {*script.readme(), *script.repository(), *script.api()}
+
+
+def build(pages: Path) -> subprocess.CompletedProcess:
+    """As `make docs` does."""
+    command = [Path(sys.executable).with_name("zensical"), "build", "--strict"]
+    return subprocess.run(command, cwd=pages.parent, capture_output=True, text=True)
+
+
+def test_the_site_is_built_and_a_link_to_no_heading_is_an_error(site):
+    root, make = site
+    done = build(make())
+    assert done.returncode == 0, done.stderr
+    html = (root.parent / "site/site/methods/ncdpo.html").read_text()
+    assert 'href="../use.html#a-grid"' in html
+    with (root / "CHANGELOG.md").open("a") as file:
+        file.write("[idea](methods/ncdpo.md#no-such-heading)")
+    done = build(make())
+    assert done.returncode != 0
+    assert "anchor does not exist" in done.stderr
