@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from shlex import quote
 
 from dpft.envs.task import DataError
 from dpft.sweeps.records import read_done
@@ -36,3 +37,32 @@ def expect_weights(run: Path) -> None:
             f"make it again by dpft train --config {shlex.quote(str(run / 'config.yaml'))} --out runs/NAME"
         )
     raise DataError(f"{run} has neither weights.safetensors nor a checkpoint yet: wait a minute, or train it")
+
+
+def no_sweep(folder: Path) -> str:
+    """What a folder without a sweep's runs.json is instead, and what to do."""
+    if not folder.is_dir():
+        return f"{folder} is {'a file' if folder.exists() else 'not there'}: expected the folder of a sweep"
+    if is_run(folder):
+        sweep = folder.absolute().parent.parent
+        if (sweep / "runs.json").exists():
+            return f"{folder} is one run of a sweep: dpft status {quote(str(sweep))}"
+        return (
+            f"{folder} is one run, no sweep: the command that began it continues it; dpft figures {quote(str(folder))}"
+        )
+    if holds_records(folder):
+        return f"{folder} holds records alone, nothing is made there: dpft figures {quote(str(folder))}"
+    sweeps = sorted(file.parent for file in folder.glob("*/runs.json"))
+    if sweeps:
+        names = ", ".join(map(str, sweeps[:SHOWN])) + (", …" if len(sweeps) > SHOWN else "")
+        return f"{folder} is no sweep but holds {len(sweeps)}: name one of {names}"
+    return f"{folder} is no sweep: it has no runs.json; dpft sweep GRID --out {quote(str(folder))} makes one"
+
+
+def is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("config.yaml", "request.yaml"))
+
+
+def holds_records(folder: Path) -> bool:
+    """Whether a folder holds runs that no sweep there made, such as published ones."""
+    return not (folder / "manifest").exists() and any(folder.glob("runs/*/config.yaml"))

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import yaml
@@ -16,6 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from dpft.envs.cache import Claim
 from dpft.envs.task import DataError
+from dpft.sweeps.folders import holds_records, is_run, no_sweep
 from dpft.sweeps.names import path_segment
 from dpft.sweeps.records import read_done, write_atomically
 from dpft.sweeps.state_file import RUNS, Damaged, read_state, say
@@ -107,12 +109,12 @@ class Sweep:
         try:
             runs = read_state(folder / "runs.json", RUNS)
         except Damaged:
-            again = f"dpft sweep {folder / 'grid.yaml'} --out {folder}"
+            again = f"dpft sweep {quote(str(folder / 'grid.yaml'))} --out {quote(str(folder))}"
             raise DataError(
                 f"{folder / 'runs.json'}: damaged; {again} writes it anew and keeps what was made"
             ) from None
         if runs is None:
-            raise DataError(f"{folder} is no sweep: it has no runs.json; dpft sweep GRID --out {folder}")
+            raise DataError(no_sweep(folder))
         for name in runs:
             path_segment(name, f"{folder / 'runs.json'}: run")
         return cls(folder, runs)
@@ -129,6 +131,8 @@ class Sweep:
         except Damaged as damage:
             say(f"{folder}: {damage}, written anew; a run that would be another refuses to go on")
             earlier = {}
+        if not (folder / "runs.json").exists() and (is_run(folder) or holds_records(folder)):
+            raise DataError(f"{folder} holds records that no sweep made there: choose another --out")
         for name, before in earlier.items():
             if runs.get(name) != before:
                 changed = [key for key, value in before.items() if name in runs and runs[name].get(key) != value]

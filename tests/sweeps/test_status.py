@@ -22,7 +22,7 @@ from dpft.sweeps.status import exit_code
 @pytest.fixture
 def sweep(tmp_path) -> Sweep:
     path = tmp_path / "grid.yaml"
-    path.write_text(yaml.safe_dump({"seed": [0, 1, 2, 3, 4, 5], "env_steps": 1000}))
+    path.write_text(yaml.safe_dump({"seed": [0, 1, 2, 3, 4, 5], "env_steps": 1000, "settings": {"num_envs": 4}}))
     return Sweep.freeze(load_grid(str(path)), tmp_path / "out")
 
 
@@ -143,10 +143,31 @@ def test_a_torn_row_is_no_progress(row, sweep):
     claim.release()
 
 
-def test_no_sweep(tmp_path, capsys):
-    for verb in ("status", "resume", "cancel"):
-        assert main([verb, str(tmp_path)]) == 2
-        assert capsys.readouterr().err.startswith(f"dpft {verb}: {tmp_path} is no sweep: it has no runs.json")
+def test_no_sweep(sweep, tmp_path, capsys):
+    """What is named instead is said, and what to do with it; nobody is sent to sweep into records."""
+    name = mark(sweep, 0, "config.yaml", "")
+    published, single, parent = tmp_path / "results/mine", tmp_path / "single", tmp_path
+    (published / "runs/a").mkdir(parents=True)
+    single.mkdir()
+    (tmp_path / "a b").mkdir()
+    for config in (published / "runs/a/config.yaml", single / "config.yaml"):
+        config.touch()
+    says = {
+        tmp_path / "a b": "is no sweep: it has no runs.json; dpft sweep GRID --out '{}' makes one",
+        tmp_path / "nowhere": "is not there: expected the folder of a sweep",
+        tmp_path / "grid.yaml": "is a file: expected the folder of a sweep",
+        sweep.run(name): f"is one run of a sweep: dpft status {sweep.folder}",
+        single: "is one run, no sweep: the command that began it continues it; dpft figures {}",
+        published: "holds records alone, nothing is made there: dpft figures {}",
+        parent: f"is no sweep but holds 1: name one of {sweep.folder}",
+    }
+    for folder, words in says.items():
+        for verb in ("status", "resume", "cancel"):
+            assert main([verb, str(folder)]) == 2
+            assert capsys.readouterr().err == f"dpft {verb}: {folder} {words.format(folder)}\n"
+    for folder in (published, single):
+        assert main(["sweep", str(tmp_path / "grid.yaml"), "--out", str(folder)]) == 2
+        assert capsys.readouterr().err.endswith("holds records that no sweep made there: choose another --out\n")
 
 
 def test_watching_ends_with_the_last_run(sweep, capsys):
