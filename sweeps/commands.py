@@ -23,6 +23,7 @@ from dpft.methods import METHODS
 from dpft.sweeps.config import RunConfig, config_model, explain, load_config, parse_config, resolve
 from dpft.sweeps.folders import expect_run, expect_weights
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
+from dpft.sweeps.wandb_log import add_flag, ask_for
 
 PUBLISHED = ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
 
@@ -92,9 +93,14 @@ def train(argv: list[str]) -> int:
     own = Parser(prog="dpft train", add_help=False)  # what is no field of a run
     own.add_argument("--out", type=place)
     own.add_argument("--allow-hardware-change", action="store_true")
+    add_flag(own)
     options, rest = own.parse_known_args(argv)
+    ask_for(options.log)
     config = parse_run(
-        rest, "train", f"{example}\n--out DIR: the run's folder (needed); --allow-hardware-change: continue elsewhere"
+        rest,
+        "train",
+        f"{example}\n--out DIR: the run's folder (needed); --allow-hardware-change: continue elsewhere; "
+        "--log wandb: log to Weights & Biases, too",
     )
     folder: Path | None = options.out
     if folder is None:

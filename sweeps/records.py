@@ -21,6 +21,7 @@ from dpft.envs.files import replacing
 from dpft.envs.task import DataError
 from dpft.sweeps.owner import Owner
 from dpft.sweeps.state_file import DONE, Damaged, read_state
+from dpft.sweeps.wandb_log import WandbLog, asked_for
 from dpft.sweeps.yaml_file import read_yaml
 
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
@@ -144,6 +145,7 @@ class Records:
         self.files = {name: GrowingFile(owner.folder / name, owner) for name in GROWING}
         self.columns: list[str] = []  # of metrics.csv, fixed by its first row
         self._tensorboard: Any = None
+        self._wandb: WandbLog | None = None
 
     def resume(self, states: dict[str, list[Any]]) -> None:
         """Cut the csv files to what a checkpoint remembers; one that is not in it begins anew with its first row.
@@ -197,6 +199,11 @@ class Records:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in finite.items()]
         self._tensorboard.add_event(event(summary=Summary(value=values)))
         self._tensorboard.flush()  # its thread would write in its own time
+        if asked_for():
+            if self._wandb is None:
+                config, facts = read_config(self.owner.folder)
+                self._wandb = WandbLog(self.owner.folder, config, facts["started"])
+            self._wandb.log(step, finite)
 
     def close(self) -> None:
         for file in self.files.values():
@@ -204,6 +211,9 @@ class Records:
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
+        if self._wandb is not None:
+            self._wandb.close()
+            self._wandb = None
 
 
 def write_config(owner: Owner, config: dict[str, Any], facts: dict[str, Any]) -> None:

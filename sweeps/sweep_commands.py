@@ -16,11 +16,13 @@ from dpft.sweeps.board import listing, summary
 from dpft.sweeps.launch import ENGINES, Engine, Sweep, engine_class
 from dpft.sweeps.run_state import states
 from dpft.sweeps.status import exit_code, following
+from dpft.sweeps.wandb_log import add_flag, ask_for
 from dpft.sweeps.yaml_file import read_yaml
 
 
 def engine_flags(parser: argparse.ArgumentParser) -> None:
-    """--engine, --site and every option of every engine."""
+    """--engine, --site and every option of every engine; --log."""
+    add_flag(parser)
     parser.add_argument("--engine", choices=ENGINES, help="where runs are executed (default: local)")
     parser.add_argument("--site", type=place, help="a YAML file of the engine's options, such as slurm's; flags win")
     fields: dict[str, tuple[str, list[str]]] = {}
@@ -33,11 +35,12 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_options(options: argparse.Namespace, own: set[str]) -> dict[str, Any]:
-    """What the command line and its --site file say, `own` being the verb's own flags."""
+    """What the command line and its --site file say, `own` being the verb's own flags. Raises DataError."""
+    ask_for(options.log)
     site = read_yaml(options.site) if options.site else {}
     if not isinstance(site or {}, dict):
         raise DataError(f"{options.site} is no site file: it needs options of an engine and their values")
-    flags = {name: value for name, value in vars(options).items() if name not in {*own, "engine", "site"}}
+    flags = {name: value for name, value in vars(options).items() if name not in {*own, "engine", "site", "log"}}
     return (site or {}) | {name: value for name, value in flags.items() if value is not None}
 
 
