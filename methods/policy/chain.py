@@ -1,6 +1,6 @@
 """The denoising chain: one function that every sampler and every method runs."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,22 @@ def ddim_timesteps(denoising_steps: int, steps: int, spacing: Spacing) -> Tensor
     if spacing == "trailing":
         return torch.round(denoising_steps * torch.arange(steps, 0, -1) / steps).long() - 1
     return torch.arange(steps).flip(0) * (denoising_steps // steps)
+
+
+class InwardClamp(torch.autograd.Function):
+    """clamp(x, -bound, bound). Where `last` (a bool, or one per row [n, 1, 1]), a gradient passes outside too if
+    descending it leads back inside, as a projected gradient does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float, last: bool | Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound, ctx.last = bound, last
+        return x.clamp(-bound, bound)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return gradient * ((x.abs() <= ctx.bound) | ((gradient * x > 0) & ctx.last)), None, None
 
 
 class Chain(nn.Module):
@@ -97,6 +113,9 @@ class Chain(nn.Module):
     def x0(self, x: Tensor, output: Tensor, i: Index) -> Tensor:
         """The clean chunk that the network's output stands for, clipped to [-clip, clip]."""
         x0 = output if self.prediction == "x0" else self._at("x_of_x0", i) * x - self._at("eps_of_x0", i) * output
+        if self.clip_gradient == "inward":
+            last = i == len(self) - 1
+            return InwardClamp.apply(x0, self.clip, last[:, None, None] if isinstance(last, Tensor) else last)
         clipped = x0.clamp(-self.clip, self.clip)
         return clipped if self.clip_gradient == "hard" else x0 + (clipped - x0).detach()
 

@@ -15,7 +15,7 @@ class PolicyConfig(Settings):
     time_dim: Count = Field(16, ge=4, multiple_of=2)  # width of the time embedding (DPPO: 16)
     prediction: Literal["auto", "epsilon", "x0"] = "auto"  # what the denoiser predicts; auto: x0 below K = 5
     x0_clip: float = Field(1.0, gt=0)  # bound on the predicted clean chunk, normalised units (DPPO: 1)
-    clip_gradient: Literal["hard", "straight-through"] = "hard"  # gradient of that bound where it is active
+    clip_gradient: Literal["hard", "inward", "straight-through"] = "hard"  # gradient of that bound where it is active
     std_init: float = Field(0.1, gt=0)  # Gaussian policy: first standard deviation, normalised units (DPPO: 0.1)
     std_bounds: PositiveInterval = (0.01, 0.2)  # Gaussian policy: range of the learned deviation (DPPO)
 

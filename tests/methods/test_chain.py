@@ -156,6 +156,20 @@ def test_straight_through_clip_keeps_the_gradient():
     assert any((g != 0).any() for g in outputs["straight-through"][1])
 
 
+@pytest.mark.parametrize("rows", [False, True])
+def test_inward_clip_passes_what_leads_back_into_the_box_at_the_last_step(rows):
+    chain = policy_of(4, prediction="x0", clip_gradient="inward").chain()
+    values = torch.tensor([-2.0, -2.0, -0.5, 0.5, 2.0, 2.0])
+    uphill = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    for i, expected in ((3, [False, True, True, True, True, False]), (2, [False, False, True, True, False, False])):
+        x = values.view(-1, 1, 1).clone().requires_grad_()
+        clipped = chain.x0(torch.zeros_like(x), x, torch.full((6,), i) if rows else i)
+        assert torch.equal(clipped, x.clamp(-1, 1)), "what is executed is the same"
+        (gradient,) = torch.autograd.grad(clipped, x, uphill.view(-1, 1, 1))
+        assert (gradient.flatten() != 0).tolist() == expected
+        assert torch.equal(gradient[gradient != 0], uphill[gradient.flatten() != 0])
+
+
 def test_ddim_without_eta_needs_the_first_noise_alone():
     policy = policy_of(20)
     chain = policy.chain("ddim", 5, eta=0.0)
