@@ -233,6 +233,11 @@ def many_steps(folder: Path, ks=(5, 20)) -> Records:
     return load([folder])
 
 
+def test_numbers_of_denoising_steps_do_not_lie_on_each_other(tmp_path):
+    axis = drawings.denoising_steps(many_steps(tmp_path, ks=(5, 7, 9, 10, 20)))[0].axes[0]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["5", "7", "", "10", "20"]
+
+
 def test_robustness_to_denoising_steps(tmp_path):
     records = many_steps(tmp_path)
     final, area = drawings.denoising_steps(records)[0].axes
