@@ -85,18 +85,19 @@ def sizes(configs: list[RunConfig]) -> dict[str, tuple[RunConfig, int]]:
 
 
 def stored(config: RunConfig) -> int:
-    """Bytes that a finished run of a resolved config leaves: its weights and chains, and the rows of its records."""
+    """Bytes that a finished run of a resolved config leaves: weights and chains, its base, the rows of its records."""
     from dpft.methods import get_method
     from dpft.methods.policy.models import make_policy
     from dpft.sweeps.run import METRICS_EVERY, make_method
 
     spec = config.spec()
     policy = make_policy(get_method(config.method).fine_tunes, config.policy, spec, config.denoising_steps, 0)
-    weights = make_method(config.model_copy(update={"device": "cpu"}), policy).weights()
+    base = policy.state_dict().values()
+    weights = make_method(config.model_copy(update={"device": "cpu"}), policy).weights().values()
     chains = 64 * 4 * (spec.obs_dim + 2 * (config.denoising_steps + 1) * spec.chunk * spec.action_dim)
     evaluations = 1 + -(-config.env_steps // config.eval_every)
     rows = ROW * (config.env_steps // METRICS_EVERY) + evaluations * (EVALUATION + EPISODE * config.eval_episodes)
-    return sum(tensor.nbytes for tensor in weights.values()) + chains + rows + REST
+    return sum(tensor.nbytes for tensor in (*base, *weights)) + chains + rows + REST
 
 
 def kind(name: str) -> str:

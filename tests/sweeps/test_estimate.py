@@ -14,10 +14,12 @@ from dpft.sweeps.grid import load_grid
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.run import train
 
+SMALL = {"num_envs": 2, "decisions_per_update": 20}
+
 
 def test_a_dry_run_starts_nothing_and_estimates(tmp_path, capfd):
     """From the recorded rates of runs of the same kind, those with the same settings if there are any."""
-    path = write_grid(tmp_path / "small.yaml", seed=[0, 1], method=["gaussian-ppo", "ncdpo"], settings={})
+    path = write_grid(tmp_path / "small.yaml", seed=[0, 1], method=["gaussian-ppo", "ncdpo"], settings=SMALL)
     grid = str(path)
     ended = tmp_path / "earlier/runs/hopper-medium_gaussian-ppo_K1_seed7"
     ended.mkdir(parents=True)
@@ -63,7 +65,7 @@ def test_a_dry_run_starts_nothing_and_estimates(tmp_path, capfd):
 
 @pytest.mark.parametrize("method", ["ncdpo", "dsrl-na", "gaussian-ppo"])
 def test_storage_is_what_a_run_leaves(method, tiny, tmp_path):
-    """Within a tenth, of which most are weights."""
+    """Within a tenth; most of it are weights, and those of the base."""
     config = tiny(method=method, policy={"hidden": [128, 128, 128]}, env_steps=1000)
     train(config, tmp_path / "run")
     left = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
