@@ -79,15 +79,18 @@ def place(text: str) -> Path:
     return Path(text)
 
 
-def writable_folder(folder: Path) -> None:
-    """Make a folder, or find out before any work that nothing can be written into it. Raises DataError."""
+def writable_folder(folder: Path, flag: str = "--out") -> None:
+    """Make a folder, or find out before any work that nothing can be written into it. Raises DataError.
+
+    flag is what names another.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
-        raise DataError(f"cannot write into {folder} ({why}): choose another --out") from None
+        raise DataError(f"cannot write into {folder} ({why}): choose another {flag}") from None
 
 
 def writable_file(path: Path) -> None:

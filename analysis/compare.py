@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def compare(argv: list[str]) -> int:
         text, fell = verdict(own, args.by, args.tolerance)
         worse |= fell
         print(f"{' '.join(str(name) for name in names if name)}: {text}")
-    print(f"matched by task, denoising steps and seed; curves: dpft figures {args.a} {args.b} --out compare")
+    again = shlex.join(["dpft", "figures", str(args.a), str(args.b), "--out", "compare"])
+    print(f"matched by task, denoising steps and seed; curves: {again}")
     return int(worse)
 
 

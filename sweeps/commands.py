@@ -262,7 +262,7 @@ def publish(argv: list[str]) -> int:
         *(run / name for run in ended for name in PUBLISHED if (run / name).exists()),
     ]
     target: Path = options.to or Path("results") / sweep.resolve().name
-    writable_folder(target)
+    writable_folder(target, "--to")
     # all are copied before the first takes its name
     with full_disk_is_said(target), tempfile.TemporaryDirectory(dir=target, prefix=".") as temporary:
         for file in files:

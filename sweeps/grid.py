@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -47,7 +48,7 @@ def load_grid(name: str, tuned: bool = False) -> Grid:
     except DataError as error:
         raise DataError(f"grid {path}: {error}") from None
     if tuned != ("tune" in data):
-        why = "it has no tune section; see dpft tune --help" if tuned else f"it is a search: dpft tune {name}"
+        why = "it has no tune section; see dpft tune --help" if tuned else f"it is a search: dpft tune {quote(name)}"
         raise DataError(f"grid {path}: {why}")
     return Grid(title, caption, path.read_text(), runs, data)
 

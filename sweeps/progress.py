@@ -21,7 +21,11 @@ def pretraining(title: str, steps: int) -> Iterator[Callable[[int], None]]:
         print(f"{title}: done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         return
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
     ) as bar:
         handle = bar.add_task(title, total=steps)
         yield lambda done: bar.update(handle, completed=done)
@@ -35,7 +39,7 @@ class RunProgress:
         self.bar: Progress | None = None
         if console.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[info]}"),

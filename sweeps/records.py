@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -82,7 +83,7 @@ def git_commit() -> str | None:
 
 def provenance(device: str, **facts: Any) -> dict[str, Any]:
     return {
-        "command": " ".join(["dpft", *sys.argv[1:]]),
+        "command": shlex.join(["dpft", *sys.argv[1:]]),
         "versions": versions(),
         "git_commit": git_commit(),
         "hardware": hardware(device),

@@ -1,19 +1,23 @@
 """The console command: help, mistakes, exit codes, and what each verb leaves behind."""
 
 import csv
+import io
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import full_disk
 import pytest
 import yaml
+from rich.console import Console
 
 from dpft.envs import TASKS
 from dpft.methods import METHODS, get_method
+from dpft.sweeps import progress
 from dpft.sweeps import run as run_module
 from dpft.sweeps.cli import VERBS, main
-from dpft.sweeps.commands import BASE, parse_run
+from dpft.sweeps.commands import BASE, PUBLISHED, parse_run
 from dpft.sweeps.config import config_model
 from dpft.sweeps.listing import grid_files
 
@@ -276,3 +280,41 @@ def test_published_records_can_be_drawn(tmp_path, capsys):
     }
     assert call("figures", str(target)) == 0
     assert list(target.glob("figures/*.png"))
+
+
+def test_publishing_on_a_full_disk_leaves_what_was_published(tmp_path):
+    run = tmp_path / "mine/runs/hopper-medium_ncdpo_K2_seed0"
+    run.mkdir(parents=True)
+    (tmp_path / "mine/grid.yaml").write_text("name: mine\n")
+    for name in PUBLISHED:
+        (run / name).write_text(f"{name} at first")
+    assert call("publish", str(tmp_path / "mine"), "--to", str(tmp_path / "there")) == 0
+    before = contents(tmp_path / "there")
+    assert len(before) == 1 + len(PUBLISHED)
+    for name in PUBLISHED:
+        (run / name).write_text(f"{name} afterwards")
+    (run / "chains.npz").write_text("x" * 5000)
+    done = full_disk.dpft(4000, "publish", str(tmp_path / "mine"), "--to", str(tmp_path / "there"))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"dpft publish: cannot write to {tmp_path / 'there'} (File too large): free some")
+    assert done.stderr.count("\n") == 1
+    assert contents(tmp_path / "there") == before
+    assert call("publish", str(tmp_path / "mine"), "--to", str(tmp_path / "there")) == 0
+    assert contents(tmp_path / "there") == contents(tmp_path / "mine")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_a_user_wrote_is_no_markup_on_a_terminal(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr(progress, "console", terminal)
+    with progress.pretraining("cloning [red]mine[/red] [/]", 3) as advance:
+        advance(3)
+    bar = progress.RunProgress("[bold]task ncdpo [/x]", 10, 0)
+    bar.steps(5)
+    bar.close()
+    shown = terminal.file.getvalue()
+    assert "cloning [red]mine[/red] [/]" in shown
+    assert "[bold]task ncdpo [/x]" in shown

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import full_disk
 import pytest
 import yaml
 from run_folders import write_run
@@ -146,6 +147,20 @@ def test_what_was_imported_is_not_overwritten(theirs, tmp_path, capsys):
     (folder,) = (tmp_path / "out" / "runs").iterdir()
     assert json.loads((folder / "done.json").read_text())["env_steps"] == 200_000
     assert yaml.safe_load((folder / "config.yaml").read_text())["base_seed"] is None
+
+
+def test_on_a_full_disk_no_seed_is_imported(tmp_path):
+    """The second seed's curve is the larger: the first is not left alone either."""
+    path = tmp_path / "theirs.csv"
+    rows = [f"{seed},{step},1\n" for seed, count in ((0, 3), (1, 500)) for step in range(count)]
+    path.write_text("seed,env_steps,return\n" + "".join(rows))
+    arguments = ["import-curve", str(path), *GIVEN, "--out", str(tmp_path / "out")]
+    done = full_disk.dpft(4000, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"dpft import-curve: cannot write to {tmp_path / 'out/runs'} (File too large)")
+    assert list((tmp_path / "out/runs").iterdir()) == []
+    assert dpft(arguments) == 0
+    assert len(list((tmp_path / "out/runs").iterdir())) == 2
 
 
 def test_torch_is_not_imported(theirs, tmp_path):

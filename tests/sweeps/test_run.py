@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from full_disk import LIMITED
 from safetensors.torch import load_file
 from same import read, same_records, timeless
 
@@ -376,14 +377,6 @@ def test_records_changed_under_their_checkpoint_are_refused(tmp_path, change, wo
     path.write_bytes(change(before))
     with pytest.raises(DataError, match=rf"episodes\.csv {words}"):
         Records(Owner(tmp_path)).resume(states)
-
-
-LIMITED = """
-import resource, sys
-from dpft.sweeps.cli import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 @pytest.mark.parametrize("limit", [200, 30_000])
