@@ -53,6 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
+    if arguments[0] == "--version":
+        from dpft import __version__
+
+        print(f"dpft {__version__}")
+        return 0
     verb, *rest = arguments
     try:
         if verb not in VERBS:

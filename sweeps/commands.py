@@ -23,6 +23,7 @@ from dpft.methods import METHODS
 from dpft.sweeps.config import RunConfig, config_model, explain, load_config, parse_config, resolve
 from dpft.sweeps.folders import expect_run, expect_weights
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
+from dpft.sweeps.owner import owning
 from dpft.sweeps.wandb_log import add_flag, ask_for
 
 PUBLISHED = ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
@@ -106,21 +107,12 @@ def train(argv: list[str]) -> int:
     if folder is None:
         raise DataError("train needs --out DIR, the folder for the run's records")
     resolve(config)  # what can be known to be wrong is said before there is a folder
-    fresh = not folder.exists()
-    writable_folder(folder)
-    claim = Claim(folder / "run")
-    if not claim.take():
-        print(f"{folder} is being made by another process; next: dpft status SWEEP")
-        return CLAIMED
-    try:
+    with owning(folder) as claim:
+        if claim is None:
+            print(f"{folder} is being made by another process; next: dpft status SWEEP")
+            return CLAIMED
         with full_disk_is_said(folder):
             return _train(config, folder, options.allow_hardware_change, claim)
-    except DataError:
-        if fresh and not (folder / "curve.csv").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    finally:
-        claim.release()
 
 
 def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: Claim) -> int:

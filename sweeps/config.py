@@ -76,6 +76,20 @@ def config_model(method: str) -> type[RunConfig]:
     return create_model("RunConfig", __base__=RunConfig, method=(str, method), settings=(settings, settings()))
 
 
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Fields under dotted names as a config has them. Raises DataError where one is in another."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise DataError(f"{key} and {parent} exclude each other: give one of them")
+        node[last] = value
+    return tree
+
+
 def parse_config(data: dict[str, Any]) -> RunConfig:
     """Validate plain data. Raises DataError: one line for all problems, with the names that were meant."""
     if not isinstance(data, dict):

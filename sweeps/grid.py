@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from dpft.envs.task import DataError
-from dpft.sweeps.config import RunConfig, absolute, complete, config_model, parse_config
+from dpft.sweeps.config import RunConfig, absolute, complete, config_model, nested, parse_config
 from dpft.sweeps.listing import grid_files
 from dpft.sweeps.names import path_segment, segment
 from dpft.sweeps.yaml_file import read_yaml
@@ -94,7 +94,7 @@ def expand(data: Any) -> dict[str, RunConfig]:
         for point in itertools.product(*axis.values()):
             values = part | dict(zip(axis, point, strict=True))
             try:
-                config = parse_config(_nested(values))
+                config = parse_config(nested(values))
                 complete(config)
             except DataError as error:
                 where = ", ".join(f"{key} {values[key]}" for key in dict.fromkeys((*NAMED, *axis)) if key in values)
@@ -146,16 +146,3 @@ def dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             raise DataError(f"{min(twice)} is given twice")
         flat |= more
     return flat
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise DataError(f"{key} and {parent} exclude each other: give one of them")
-        node[last] = value
-    return tree

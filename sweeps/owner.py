@@ -8,11 +8,15 @@ an older descriptor land in a file that has none. What remains: to be stopped be
 checkpoint before (which only renames the heir's newest to previous.pt), or a TensorBoard event, in a file of its own.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dpft.arguments import writable_folder
+from dpft.envs.cache import Claim
 from dpft.envs.files import replacing
+from dpft.envs.task import DataError
 
 
 class TakenOver(Exception):
@@ -50,3 +54,25 @@ class Owner:
     def write(self, name: str, text: str) -> None:
         with self.replacing(self.folder / name) as temporary:
             temporary.write_text(text)
+
+
+@contextmanager
+def owning(folder: Path) -> Iterator[Claim | None]:
+    """The claim of a run's folder, None where it is another process's; a folder without records is not left behind.
+
+    Raises DataError where nothing can be written there.
+    """
+    fresh = not folder.exists()
+    writable_folder(folder)
+    claim = Claim(folder / "run")
+    if not claim.take():
+        yield None
+        return
+    try:
+        yield claim
+    except DataError:
+        if fresh and not (folder / "curve.csv").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        claim.release()

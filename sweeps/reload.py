@@ -5,20 +5,23 @@ import csv
 import io
 import shlex
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from dpft.envs import DataError, TaskSpec, first_line, get_task
+from dpft.envs import DataError, TaskSpec, action_box, get_task
+from dpft.envs.task import first_line
 from dpft.methods.interface import Method
 from dpft.sweeps.base import Base, base_policy
 from dpft.sweeps.begin import kept_base
 from dpft.sweeps.checkpoint import load_checkpoint
 from dpft.sweeps.config import RunConfig, find_device, load_config
-from dpft.sweeps.evaluate import Episode, Evaluator
+from dpft.sweeps.evaluate import SLOTS, Episode, Evaluator
 from dpft.sweeps.folders import expect_weights
 from dpft.sweeps.process import use_cpu
 from dpft.sweeps.records import EPISODES, read_done, write_atomically
@@ -62,6 +65,26 @@ def reload_run(folder: Path, device: str = "auto") -> Loaded:
         method.load_state_dict(state["method"] | own)
         steps = state["collector"]["env_steps"]
     return Loaded(config, task, base, method, Evaluator(task, config.chunk, config.threads, base.normaliser), steps)
+
+
+class Policy:
+    """What `dpft.load` returns. policy(obs): observations in the environment's units, [O] or [n, O] -> the chunk of
+    actions that evaluation executes one after the other, [H, A] or [n, H, A], inside the action box."""
+
+    def __init__(self, folder: str | PathLike[str], device: str = "auto", seed: int = 0) -> None:
+        self.run = reload_run(Path(folder), device)
+        self.config, self.task = self.run.config, self.run.task
+        self.run.method.rng.manual_seed(seed)
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        """Raises ValueError for another number of observations, sweeps.collect.Diverged for actions not finite."""
+        rows = np.asarray(obs, np.float64)
+        if rows.shape[-1:] != (self.task.obs_dim,) or rows.ndim > 2:
+            raise ValueError(f"expected [{self.task.obs_dim}] or [n, {self.task.obs_dim}], got {list(rows.shape)}")
+        batch, box = np.atleast_2d(rows), Box(*action_box(self.task))
+        blocks = [batch[first : first + SLOTS] for first in range(0, len(batch), SLOTS)]
+        chunks = [self.run.evaluator.decide(self.run.method, block, box) for block in blocks]
+        return np.concatenate(chunks)[0 if rows.ndim == 1 else slice(None)]
 
 
 def evaluate_run(folder: Path, count: int, seed: int | None, out: Path, device: str) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from dpft.envs import TaskSpec, get_task, make_vec
+from dpft.envs import DataError, TaskSpec, get_task, make_vec
+from dpft.envs.files import full_disk_is_said
 from dpft.methods import get_method
 from dpft.methods.interface import Method
 from dpft.methods.policy.models import DiffusionPolicy, GaussianPolicy
@@ -21,9 +22,9 @@ from dpft.sweeps.base import Base
 from dpft.sweeps.begin import claim_folder, own_base, plan
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
 from dpft.sweeps.collect import Collector, Diverged
-from dpft.sweeps.config import RunConfig
+from dpft.sweeps.config import RunConfig, nested, parse_config
 from dpft.sweeps.evaluate import Evaluator
-from dpft.sweeps.owner import Owner
+from dpft.sweeps.owner import Owner, owning
 from dpft.sweeps.process import use_cpu
 from dpft.sweeps.progress import RunProgress
 from dpft.sweeps.stop import ASKING, StopSignal
@@ -255,3 +256,20 @@ def train(
     records.write_done(owner, **outcome)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return records.read_done(folder) or outcome
+
+
+def train_here(out: str | os.PathLike[str], fields: dict[str, Any], allow_hardware_change: bool) -> dict[str, Any]:
+    """What dpft.train does: as the verb does, in a process that goes on with other things."""
+    config, folder = parse_config(nested(fields)), Path(out)
+    before = {number: signal.getsignal(number) for number in ASKING}
+    try:
+        with owning(folder) as claim:
+            if claim is None:
+                raise DataError(f"{folder} is being made by another process")
+            with full_disk_is_said(folder):
+                return train(config, folder, allow_hardware_change, claim.held)
+    except Stopped:
+        raise KeyboardInterrupt(f"stopped; the same call continues from the checkpoint in {folder}") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
