@@ -9,6 +9,7 @@ from test_launch import write_grid
 from dpft.sweeps import status
 from dpft.sweeps.attempts import note
 from dpft.sweeps.cli import main
+from dpft.sweeps.engine_slurm import resume_by_itself
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.run_state import states
 
@@ -142,3 +143,18 @@ def test_what_its_job_will_try_again_is_not_submitted_again(commands, tmp_path, 
     assert len(calls(commands, "sbatch")) == submitted
     assert "0 runs in 0 jobs" in capsys.readouterr().out
     assert states(sweep)[name].reason.startswith("tried 1 of 3"), "its job still knows"
+
+
+def test_a_sweep_that_resumes_itself_gives_up_what_failed(commands, tmp_path):
+    """Bad input stays bad, and what crashed three times in its job would do so again; a person may ask for it."""
+    assert submit(tmp_path, {}, seed=[0, 1]) == 0
+    sweep = Sweep.open(tmp_path / "out")
+    failed, lost = sweep.runs
+    sweep.run(failed).mkdir()
+    note(sweep.run(failed), 2, 1, 1)
+    (commands / "queue").write_text("")
+    resume_by_itself(sweep.folder, (), 1)
+    assert list(sweep.submissions()[-2].jobs.values()) == [[lost]]
+    assert states(sweep)[failed].reason == "ended with code 2"
+    main(["resume", str(sweep.folder)])
+    assert sweep.submissions()[-2].names == {failed, lost}
