@@ -4,11 +4,11 @@ const tip = document.getElementById("tip");
 const dot = document.getElementById("dot");
 const points = JSON.parse(document.getElementById("points").textContent);
 
-function nearest(panels, box, event) {
+function nearest(panels, hidden, box, event) {
   let best = null;
   let least = REACH * REACH;
   for (const panel of panels) {
-    for (const series of panel.series) {
+    for (const series of panel.series.filter((one) => !hidden.has(one.name))) {
       for (const [left, top, x, y] of series.points) {
         const across = box.left + left * box.width;
         const down = box.top + top * box.height;
@@ -28,7 +28,8 @@ function hide() {
 }
 
 function show(image, event) {
-  const found = nearest(points[image.dataset.name], image.getBoundingClientRect(), event);
+  const { panels, hidden } = points[image.dataset.name];
+  const found = nearest(panels, hidden, image.getBoundingClientRect(), event);
   if (!found) return hide();
   tip.textContent = found.text.filter(Boolean).join("\n");
   tip.hidden = dot.hidden = false;
@@ -45,6 +46,51 @@ for (const image of document.querySelectorAll("img.drawing")) {
   image.addEventListener("pointerleave", hide);
 }
 addEventListener("scroll", hide, true);
+
+const PREFIX = "data:image/svg+xml;base64,";
+const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;" };
+
+function without(uri, ids) { // a drawing in which these lines are not seen
+  const bytes = Uint8Array.from(atob(uri.slice(PREFIX.length)), (letter) => letter.charCodeAt(0));
+  let drawing = new TextDecoder().decode(bytes); // as text: to parse it here would apply its styles to the page's policy
+  for (const id of ids) {
+    const start = `<g id="${id.replace(/[&<>"']/g, (letter) => ENTITIES[letter])}"`;
+    drawing = drawing.replaceAll(start, start + ' visibility="hidden"');
+  }
+  return "data:image/svg+xml," + encodeURIComponent(drawing);
+}
+
+for (const bar of document.querySelectorAll(".toggles")) {
+  const own = points[bar.dataset.name];
+  own.hidden = new Set();
+  const picture = bar.parentElement.querySelector("picture");
+  const [source, image] = picture.children;
+  const whole = [source.srcset, image.src];
+  for (const { label, colour, ids } of own.toggles) {
+    const button = bar.appendChild(document.createElement("button"));
+    button.type = "button";
+    button.title = "hide or show";
+    button.setAttribute("aria-pressed", "true");
+    const sample = button.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
+    const line = sample.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
+    for (const [name, value] of [["width", "100%"], ["height", "100%"], ["fill", colour]]) line.setAttribute(name, value);
+    button.append(label);
+    button.addEventListener("click", () => {
+      const shown = button.getAttribute("aria-pressed") === "true";
+      button.setAttribute("aria-pressed", String(!shown));
+      for (const id of ids) shown ? own.hidden.add(id) : own.hidden.delete(id);
+      [source.srcset, image.src] = own.hidden.size ? whole.map((uri) => without(uri, own.hidden)) : whole;
+    });
+  }
+}
+
+for (const box of document.querySelectorAll(".filter")) {
+  const rows = [...box.nextElementSibling.querySelectorAll("tbody tr")];
+  box.addEventListener("input", () => {
+    const words = box.value.toLowerCase().split(/\s+/);
+    for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+  });
+}
 
 function value(row, column) {
   const text = row.cells[column].textContent.trim();

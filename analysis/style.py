@@ -138,7 +138,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="replace") if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError as error:
         raise RecordError(_cannot_write(path, error)) from None
