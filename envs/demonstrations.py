@@ -110,6 +110,7 @@ class Demonstrations:
     returns: Array | None  # [E] summed rewards, where the source has rewards
     normaliser: Normaliser
     source: str
+    success_rate: float | None = None  # of the expert that made them; episodes without success are left out
 
     @property
     def mean_return(self) -> float | None:

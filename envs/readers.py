@@ -3,6 +3,7 @@
 import re
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def read_minari(source: str, task: TaskSpec) -> Demonstrations:
             raise DataError(
                 f"{source}: episode {number} has {len(episode.observations)} observations for {length} actions"
             )
-    return make_demonstrations(
+    found = make_demonstrations(
         source,
         task,
         np.concatenate([np.asarray(episode.observations)[:-1] for episode in episodes]),
@@ -50,6 +51,7 @@ def read_minari(source: str, task: TaskSpec) -> Demonstrations:
         np.asarray(lengths),
         np.concatenate([np.asarray(episode.rewards) for episode in episodes]),
     )
+    return replace(found, success_rate=dataset.storage.metadata.get("success_rate"))
 
 
 def family(env_id: str) -> str:

@@ -1,7 +1,9 @@
-"""Experts: small Gaussian policies, run in numpy, whose episodes are the demonstrations."""
+"""Experts: small Gaussian policies and scripts, run in numpy, whose episodes are the demonstrations."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import minari
@@ -15,8 +17,9 @@ from dpft.envs import make_vec
 from dpft.envs.cache import build_once, cache_dir
 from dpft.envs.demonstrations import Demonstrations
 from dpft.envs.files import replacing
+from dpft.envs.experts.scripted import SCRIPTS, ScriptedExpert, load_script
 from dpft.envs.readers import read_minari
-from dpft.envs.task import DataError, TaskSpec
+from dpft.envs.task import DataError, EnvOptions, TaskSpec
 
 Array = np.ndarray
 SLOTS = 40  # environments side by side; part of what a seed means
@@ -32,6 +35,20 @@ class Expert:
     obs_std: Array
     metadata: dict[str, str]
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return self.obs_mean.size, self.std.size
+
+    def digest(self) -> str:
+        arrays = [*(array for layer in self.weights for array in layer), self.std, self.obs_mean, self.obs_std]
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def begin(self, slots: int) -> None:
+        """It remembers nothing of the slots."""
+
+    def restart(self, slots: Array) -> None:
+        """Nor of their episodes."""
+
     def mean(self, obs: Array) -> Array:
         """[n, O] in the environment's units -> [n, A]."""
         x = np.clip((obs - self.obs_mean) / self.obs_std, -10, 10).astype(np.float32)
@@ -46,8 +63,15 @@ class Expert:
         return np.clip(mean + self.std * rng.standard_normal(mean.shape, np.float32), -1, 1).astype(np.float32)
 
 
-def load_expert(name: str) -> Expert:
+def load_expert(name: str) -> Expert | ScriptedExpert:
     """An expert of this suite by its task's name, or a file. Raises DataError where there is none."""
+    script = load_script(name)
+    if script:
+        return ScriptedExpert(script)
+    return load_network(name)
+
+
+def load_network(name: str) -> Expert:
     path = Path(__file__).parent / f"{name}.safetensors"
     path = path if path.exists() else Path(name)
     try:
@@ -55,7 +79,7 @@ def load_expert(name: str) -> Expert:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        known = sorted(p.stem for p in Path(__file__).parent.glob("*.safetensors"))
+        known = sorted(path.stem for kind in ("*.safetensors", "*.yaml") for path in SCRIPTS.glob(kind))
         raise DataError(
             f"no expert {name!r} ({error}): there are {', '.join(known)}, or make one with dpft train-expert"
         ) from None
@@ -76,7 +100,9 @@ def save_expert(path: Path, expert: Expert) -> None:
         temporary.write_bytes(save(arrays, expert.metadata))
 
 
-def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, threads: int = 1) -> list[dict[str, Array]]:
+def rollout_expert(
+    expert: Expert | ScriptedExpert, task: TaskSpec, steps: int, seed: int, threads: int = 1
+) -> list[dict[str, Array]]:
     """Complete episodes of about `steps` steps in all; the same seed gives the same bytes.
 
     Every slot plays whole episodes one after the other and stops at the first one that ends beyond its share of the
@@ -84,14 +110,15 @@ def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, thread
     """
     if expert.metadata.get("env_id", task.env_id) != task.env_id:
         raise DataError(f"this expert is for {expert.metadata['env_id']}, not for {task.env_id}")
-    if (expert.obs_mean.size, expert.std.size) != (task.obs_dim, task.action_dim):
+    if expert.sizes != (task.obs_dim, task.action_dim):
         raise DataError(
-            f"this expert is for {expert.obs_mean.size} observations and {expert.std.size} actions, "
+            f"this expert is for {expert.sizes[0]} observations and {expert.sizes[1]} actions, "
             f"but {task.env_id} has {task.obs_dim} and {task.action_dim}"
         )
     env = make_vec(task, SLOTS, 1, threads, AutoresetMode.SAME_STEP)
     rng = np.random.default_rng([seed, 1])
     obs, _ = env.reset(seed=int(np.random.default_rng([seed, 0]).integers(2**31)))
+    expert.begin(SLOTS)
     share = -(-steps // SLOTS)
     episodes: list[list[dict[str, Array]]] = [[] for _ in range(SLOTS)]
     running: list[dict[str, list]] = [_empty() for _ in range(SLOTS)]
@@ -113,6 +140,7 @@ def rollout_expert(expert: Expert, task: TaskSpec, steps: int, seed: int, thread
                 played[slot] += len(episode["actions"])
                 running[slot], active[slot] = _empty(), played[slot] < share
         obs = following
+        expert.restart(np.flatnonzero(terminated | truncated))
     env.close()
     return [episode for slot in episodes for episode in slot]
 
@@ -122,33 +150,41 @@ def _empty() -> dict[str, list]:
 
 
 def expert_demos(name: str, task: TaskSpec, steps: int, seed: int, threads: int) -> Demonstrations:
-    """The expert's episodes, rolled out once into a Minari dataset in the cache."""
-    folder = build_once(
-        cache_dir() / "minari" / demos_id(name, task, steps, seed),
-        lambda temporary: store(temporary, task, rollout_expert(load_expert(name), task, steps, seed, threads)),
-    )
-    return read_minari(str(folder), task)
+    """The expert's episodes, rolled out once into a Minari dataset in the cache.
+
+    Where success is what counts they end with it, and those without it are left out; a task's options do not matter.
+    """
+
+    def build(temporary: Path) -> None:
+        judged = task.score == "success"
+        played = rollout_expert(load_expert(name), replace(task, options=EnvOptions(ends_at_success=judged)), steps, seed, threads)
+        kept = [episode for episode in played if episode["terminations"][-1] or not judged]
+        if not kept:
+            raise DataError(f"expert {name} solved {task.name} in none of {len(played)} episodes: try more steps")
+        store(temporary, task, kept, {"success_rate": len(kept) / len(played)} if judged else {})
+
+    return read_minari(str(build_once(cache_dir() / "minari" / demos_id(name, task, steps, seed), build)), task)
 
 
 def demos_id(name: str, task: TaskSpec, steps: int, seed: int) -> str:
-    """Folder of a roll-out: who, where, how much; the expert's weights are part of the name."""
-    import hashlib
-
-    expert = load_expert(name)
-    arrays = [*(array for layer in expert.weights for array in layer), expert.std, expert.obs_mean, expert.obs_std]
-    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays))
-    return f"{Path(name).stem}-{task.env_id}-{steps}-seed{seed}-{digest.hexdigest()[:8]}"
+    """Folder of a roll-out: who, where, how much; the expert's weights or script are part of the name."""
+    environment = task.env_id.replace("/", "-")
+    return f"{Path(name).stem}-{environment}-{steps}-seed{seed}-{load_expert(name).digest()[:8]}"
 
 
-def store(folder: Path, task: TaskSpec, episodes: list[dict[str, Array]]) -> None:
+def store(folder: Path, task: TaskSpec, episodes: list[dict[str, Array]], facts: dict[str, float]) -> None:
     """Write episodes as a Minari dataset to a folder of our choice (Minari itself knows one root only)."""
     from minari.dataset.minari_storage import MinariStorage
 
-    env = gym.make(task.env_id)
+    env: Any = make_vec(task, 1, 1)
+    box = env.single_action_space
     data = folder / "data"
     data.mkdir(parents=True)
     storage = MinariStorage.new(
-        data, observation_space=env.observation_space, action_space=env.action_space, env_spec=env.spec
+        data,
+        observation_space=env.single_observation_space,
+        action_space=gym.spaces.Box(box.low[0], box.high[0]),
+        env_spec=gym.registry.get(task.env_id),
     )
     storage.update_episodes(
         [EpisodeBuffer(id=i, seed=None, options=None, infos=None, **_lists(e)) for i, e in enumerate(episodes)]
@@ -157,7 +193,8 @@ def store(folder: Path, task: TaskSpec, episodes: list[dict[str, Array]]) -> Non
         {
             "dataset_id": f"dpft/{folder.name}-v0",
             "minari_version": minari.__version__,
-            "algorithm_name": "dpft gaussian-ppo expert",
+            "algorithm_name": "dpft expert",
+            **facts,
         }
     )
     env.close()
