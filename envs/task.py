@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class DataError(Exception):
@@ -20,10 +20,10 @@ def first_line(error: BaseException) -> str:
 class EnvOptions(BaseModel):
     """Named switches of a task, for what codebases do differently. Manipulation has all of them, locomotion none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     ends_at_success: bool = False  # terminate at the first solved step; robomimic and DPPO play to the horizon
-    reward_offset: float = 0.0  # added to every step's reward; DSRL's robomimic runs have -1
+    reward_offset: float = Field(0.0, strict=True)  # added to every step's reward; DSRL's robomimic runs have -1
     lean: bool = False  # Can, Square: leave out the unused objects; faster, other rounding
     cube_size: Literal["fixed", "episode"] = "fixed"  # Lift: one cube for all, or robosuite's draw at every reset
 

@@ -79,7 +79,9 @@ def _digest(policy: DiffusionPolicy | GaussianPolicy, normaliser: Normaliser) ->
 
 
 def demonstrations(config: RunConfig, task: TaskSpec) -> Demonstrations:
-    return load_demos(config.demos.source, task, config.demos.steps, config.demos.seed, config.threads)
+    return load_demos(
+        config.demos.source, task, config.demos.steps or task.demo_steps, config.demos.seed, config.threads
+    )
 
 
 def _facts(demos: Demonstrations, task: TaskSpec) -> dict[str, np.ndarray]:
@@ -125,7 +127,9 @@ def cached_base(config: RunConfig, task: TaskSpec) -> Path:
     if config.demos.source.startswith("expert:"):
         from dpft.envs.experts import demos_id
 
-        origin = demos_id(config.demos.source.partition(":")[2], task, config.demos.steps, config.demos.seed)
+        origin = demos_id(
+            config.demos.source.partition(":")[2], task, config.demos.steps or task.demo_steps, config.demos.seed
+        )
     else:
         demos = demonstrations(config, task)
         origin = demos.digest()
@@ -135,7 +139,7 @@ def cached_base(config: RunConfig, task: TaskSpec) -> Path:
         "demos": origin,
         "kind": kind,
         "denoising_steps": config.denoising_steps if kind == "diffusion" else None,
-        "chunk": config.chunk,
+        "chunk": config.spec().chunk,
         "base_seed": config.base_seed,
         "policy": config.policy.model_dump(mode="json"),
         "pretrain": config.pretrain.model_dump(mode="json"),
@@ -146,9 +150,9 @@ def cached_base(config: RunConfig, task: TaskSpec) -> Path:
         from dpft.sweeps.progress import pretraining
 
         data = demos or demonstrations(config, task)
-        obs, chunks = data.chunks(config.chunk)
+        obs, chunks = data.chunks(config.spec().chunk)
         if not len(obs):
-            raise DataError(f"{data.source}: no episode is as long as one chunk of {config.chunk} actions")
+            raise DataError(f"{data.source}: no episode is as long as one chunk of {config.spec().chunk} actions")
         assert isinstance(config.base_seed, int), "the config must be resolved"
         policy = make_policy(kind, config.policy, config.spec(), config.denoising_steps, config.base_seed)
         with pretraining(f"cloning {task.name} K={config.denoising_steps} ({kind})", config.pretrain.steps) as advance:

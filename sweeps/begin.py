@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dpft.envs import DataError, TaskSpec, get_task
+from dpft.envs import DataError, TaskSpec
 from dpft.methods import get_method
 from dpft.methods.policy.checkpoint import save_policy
 from dpft.sweeps import records
@@ -23,7 +23,7 @@ def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -
         folder.mkdir(parents=True, exist_ok=True)
         owner.check()
         (folder / BASE).unlink(missing_ok=True)  # of a config that was given before
-        task = get_task(config.task)
+        task = config.environment()
         scores = list(task.reference_scores) if task.reference_scores else None
         kind = get_method(config.method).fine_tunes
         facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores, fine_tunes=kind)

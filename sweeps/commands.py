@@ -155,12 +155,11 @@ def taken_over(folder: Path) -> int:
 
 def pretrain(argv: list[str]) -> int:
     config = parse_run(argv, "pretrain", "dpft pretrain --task hopper-medium --denoising-steps 20", BASE)
-    from dpft.envs import get_task
     from dpft.sweeps.base import cached_base
     from dpft.sweeps.process import use_cpu
 
     use_cpu(config.threads)
-    path = cached_base(resolve(config), get_task(config.task))
+    path = cached_base(resolve(config), config.environment())
     print(f"base policy in {path}")
     print(f"next, which finds it there: {shlex.join(['dpft', 'train', *argv])} --out runs/NAME")
     return 0
@@ -181,8 +180,8 @@ def demos(argv: list[str]) -> int:
     parser.add_argument(
         "--steps",
         type=count,
-        default=200_000,
-        help="environment steps of an expert, at least: the last episode of each of its 40 slots is completed",
+        help="environment steps of an expert, at least: the last episode of each of its 40 slots is completed "
+        "(default: as many as the task has it)",
     )
     parser.add_argument("--seed", type=seed_number, default=0, help="of an expert's roll-out")
     parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
@@ -192,12 +191,14 @@ def demos(argv: list[str]) -> int:
 
     task = get_task(options.task)
     source = task.demos if options.source is None else options.source
-    data = load_demos(source, task, options.steps, options.seed, options.threads)
+    data = load_demos(source, task, options.steps or task.demo_steps, options.seed, options.threads)
     mean = "unknown" if data.mean_return is None else f"{data.mean_return:.0f}"
     print(
         f"{data.source}: {len(data.lengths)} episodes, {len(data.obs)} steps, mean return {mean}, "
         f"sha256 {data.digest()[:16]}"
     )
+    if data.success_rate is not None:
+        print(f"the expert solved {data.success_rate:.0%} of its episodes; these are here, and end when it did")
     for line in remarks(data.normaliser, data.outside(*action_box(task))):
         print(line)
     words = ["dpft", "train", "--task", options.task, "--demos.source", source]

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, create_model, field_validator
 
-from dpft.envs import DataError, get_task
+from dpft.envs import DataError, TaskSpec, get_task
+from dpft.envs.task import EnvOptions
 from dpft.methods import get_method
 from dpft.methods.fields import Count, Seed, Settings
 from dpft.methods.interface import MethodConfig, Spec
@@ -33,7 +34,8 @@ class DemosConfig(Settings):
     """The demonstrations that the base policy is cloned from and that observations and actions are scaled by."""
 
     source: str = ""  # expert:NAME, a Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME; none: the task's own
-    steps: Count = Field(200_000, ge=1)  # environment steps rolled out by an expert, at least: episodes are completed
+    # environment steps rolled out by an expert, at least: episodes are completed; none: as many as the task has it
+    steps: Count | None = Field(None, ge=1)
     seed: Seed = 0  # of that roll-out
 
 
@@ -48,7 +50,7 @@ class RunConfig(Settings):
     base: str | None = None  # a base policy of yours: our .safetensors or DPPO's .pt
     base_seed: Seed | Literal["same"] = 0  # seed of the cloned base; same: the run's seed
     from_scratch: bool = False  # a randomly initialised policy instead of a cloned one
-    chunk: Count = Field(4, ge=1)  # actions per decision (H)
+    chunk: Count | None = Field(None, ge=1)  # actions per decision (H); none: the task's own, 4 or 8
     eval_every: Count = Field(50_000, ge=1)  # environment steps between evaluations
     eval_episodes: Count = Field(20, ge=1)  # complete episodes per evaluation
     eval_seed: Seed = 1_000_000  # seed of the first evaluation episode, the same at every evaluation
@@ -57,6 +59,7 @@ class RunConfig(Settings):
     policy: PolicyConfig = PolicyConfig()
     pretrain: PretrainConfig = PretrainConfig()
     demos: DemosConfig = DemosConfig()
+    env: EnvOptions = EnvOptions()  # switches of the task
     settings: MethodConfig  # the method's own
 
     @field_validator("device")
@@ -64,9 +67,13 @@ class RunConfig(Settings):
     def known_device(cls, device: str) -> str:
         return device_name(device)
 
+    def environment(self) -> TaskSpec:
+        """The task with its switches. Raises DataError for one that it does not have."""
+        return task_spec(self.task).with_options(self.env)
+
     def spec(self) -> Spec:
         task = task_spec(self.task)
-        return Spec(task.obs_dim, task.action_dim, self.chunk, self.settings.gamma)
+        return Spec(task.obs_dim, task.action_dim, self.chunk or task.chunk, self.settings.gamma)
 
 
 @cache
@@ -99,7 +106,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
         config = model.model_validate(data)
     except ValidationError as error:
         raise DataError("; ".join(explain(problem, model) for problem in error.errors())) from None
-    task_spec(config.task)
+    config.environment()
     return config
 
 
@@ -147,7 +154,7 @@ def absolute(config: RunConfig) -> RunConfig:
 
 def complete(config: RunConfig) -> RunConfig:
     """Fill in everything that depends on K, on the task and on the method. Raises DataError for what does not fit."""
-    method, task = method_class(config.method), task_spec(config.task)
+    method, task = method_class(config.method), config.environment()
     if config.from_scratch and not method.from_scratch:
         raise DataError(f"from_scratch: {config.method} steers a trained policy and cannot start from a random one")
     if config.from_scratch and config.base:
@@ -166,7 +173,10 @@ def complete(config: RunConfig) -> RunConfig:
             "base_seed": config.seed if config.base_seed == "same" else config.base_seed,
             "policy": config.policy.resolved(config.denoising_steps),
             "settings": settings,
-            "demos": config.demos.model_copy(update={"source": config.demos.source or task.demos}),
+            "demos": config.demos.model_copy(
+                update={"source": config.demos.source or task.demos, "steps": config.demos.steps or task.demo_steps}
+            ),
+            "chunk": config.spec().chunk,
         }
     )
 

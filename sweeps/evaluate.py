@@ -22,6 +22,18 @@ class Episode:
     total: float  # return, undiscounted
     length: int  # environment steps
     ended: str  # "terminated" or "truncated"
+    success: bool | None = None  # whether the task was solved at any step, where it is judged by that
+
+    def row(self, env_steps: int | None) -> dict[str, Any]:
+        """Its line of a csv file."""
+        fields = {"env_steps": env_steps, "seed": self.seed, "return": self.total, "length": self.length}
+        return fields | {"ended": self.ended} | ({} if self.success is None else {"success": int(self.success)})
+
+
+def success_rate(episodes: list[Episode]) -> float | None:
+    """Share of the episodes that were solved; None where the task is not judged by that."""
+    solved = [episode.success for episode in episodes if episode.success is not None]
+    return float(np.mean(solved)) if solved else None
 
 
 class Evaluator:
@@ -66,11 +78,15 @@ class Evaluator:
         total, length = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
         done = np.zeros(len(seeds), bool)
         terminated = done
+        solved = np.zeros(len(seeds), bool)
         while not done.all():
             obs, reward, terminated, truncated, info = env.step(self.decide(method, obs, box))
             total += reward
             length += info["executed"]
+            solved |= info.get("success", False)
             done = terminated | truncated
         env.close()
         ended = np.where(terminated, "terminated", "truncated")
-        return [Episode(*row) for row in zip(seeds, total.tolist(), length.tolist(), ended.tolist(), strict=True)]
+        success = solved.tolist() if self.task.score == "success" else [None] * len(seeds)
+        columns = seeds, total.tolist(), length.tolist(), ended.tolist(), success
+        return [Episode(*row) for row in zip(*columns, strict=True)]

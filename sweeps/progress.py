@@ -55,8 +55,8 @@ class RunProgress:
                 self.handle, completed=min(env_steps, self.total), info=f"{self.rate:.0f} steps/s {self.last}"
             )
 
-    def evaluated(self, env_steps: int, mean: float) -> None:
-        self.last = f"return {mean:.0f}"
+    def evaluated(self, env_steps: int, mean: float, success: float | None = None) -> None:
+        self.last = f"return {mean:.0f}" if success is None else f"success {success:.0%}"
         self.steps(env_steps)
         if not self.bar:
             line = f"{env_steps:>9} / {self.total} steps  {self.last}"

@@ -27,7 +27,6 @@ from dpft.sweeps.yaml_file import read_yaml
 
 CURVE = ["env_steps", "wall_seconds", "cpu_seconds", "return_mean", "return_normalised", "episodes", "training_return"]
 GROWING = ("curve.csv", "episodes.csv", "metrics.csv")
-EPISODES = ["env_steps", "seed", "return", "length", "ended"]
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -162,12 +161,13 @@ class Records:
         return {name: file.state() for name, file in self.files.items() if file.file is not None}
 
     def curve(self, row: dict[str, Any]) -> None:
-        self._append("curve.csv", CURVE, [row])
-        scalars = {f"eval/{key}": row[key] for key in ("return_mean", "return_normalised", "training_return")}
+        self._append("curve.csv", list(row), [row])
+        shown = ("return_mean", "return_normalised", "training_return", "success_rate")
+        scalars = {f"eval/{key}": row[key] for key in shown if key in row}
         self._scalars(row["env_steps"], scalars)
 
     def episodes(self, rows: list[dict[str, Any]]) -> None:
-        self._append("episodes.csv", EPISODES, rows)
+        self._append("episodes.csv", list(rows[0]), rows)
 
     def metrics(self, row: dict[str, Any]) -> None:
         self.columns = self.columns or list(row)

@@ -14,17 +14,17 @@ from gymnasium.spaces import Box
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from dpft.envs import DataError, TaskSpec, action_box, get_task
+from dpft.envs import DataError, TaskSpec, action_box
 from dpft.envs.task import first_line
 from dpft.methods.interface import Method
 from dpft.sweeps.base import Base, base_policy
 from dpft.sweeps.begin import kept_base
 from dpft.sweeps.checkpoint import load_checkpoint
 from dpft.sweeps.config import RunConfig, find_device, load_config
-from dpft.sweeps.evaluate import SLOTS, Episode, Evaluator
+from dpft.sweeps.evaluate import SLOTS, Episode, Evaluator, success_rate
 from dpft.sweeps.folders import expect_weights
 from dpft.sweeps.process import use_cpu
-from dpft.sweeps.records import EPISODES, read_done, write_atomically
+from dpft.sweeps.records import read_done, write_atomically
 from dpft.sweeps.run import EVALUATION, make_method, stream
 
 
@@ -46,7 +46,7 @@ def reload_run(folder: Path, device: str = "auto") -> Loaded:
     config = load_config(folder / "config.yaml")
     config = config.model_copy(update={"device": find_device(device)})
     use_cpu(config.threads)
-    task = get_task(config.task)
+    task = config.environment()
     base = kept_base(config, folder, task) or base_policy(config, task)  # runs of earlier versions keep none
     method = make_method(config, copy.deepcopy(base.policy))
     weights = folder / "weights.safetensors"
@@ -64,7 +64,9 @@ def reload_run(folder: Path, device: str = "auto") -> Loaded:
         own = {name: value.get_state() for name, value in vars(method).items() if isinstance(value, torch.Generator)}
         method.load_state_dict(state["method"] | own)
         steps = state["collector"]["env_steps"]
-    return Loaded(config, task, base, method, Evaluator(task, config.chunk, config.threads, base.normaliser), steps)
+    return Loaded(
+        config, task, base, method, Evaluator(task, config.spec().chunk, config.threads, base.normaliser), steps
+    )
 
 
 class Policy:
@@ -99,10 +101,15 @@ def evaluate_run(folder: Path, count: int, seed: int | None, out: Path, device: 
     scaled = run.task.normalised(float(totals.mean()))
     label = "" if scaled is None else f" ({scaled:.1f} D4RL-scaled, v5 dynamics)"
     print(f"mean return {totals.mean():.1f} +- {error:.1f} (standard error, {count} episodes){label}")
+    solved = success_rate(episodes)
+    if solved is not None:
+        error = np.sqrt(solved * (1 - solved) / count)
+        print(f"success rate {solved:.1%} +- {error:.1%} (standard error)")
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(EPISODES)
-    writer.writerows([run.env_steps, e.seed, e.total, e.length, e.ended] for e in episodes)
+    rows = [episode.row(run.env_steps) for episode in episodes]
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_atomically(out, buffer.getvalue())
     print(f"episodes in {out}; next: dpft figures {shlex.quote(str(folder))}")
     return 0

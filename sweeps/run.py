@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from dpft.envs import DataError, TaskSpec, get_task, make_vec
+from dpft.envs import DataError, TaskSpec, make_vec
 from dpft.envs.files import full_disk_is_said
 from dpft.methods import get_method
 from dpft.methods.interface import Method
@@ -23,7 +23,7 @@ from dpft.sweeps.begin import claim_folder, own_base, plan
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint, to_numpy
 from dpft.sweeps.collect import Collector, Diverged
 from dpft.sweeps.config import RunConfig, nested, parse_config
-from dpft.sweeps.evaluate import Evaluator
+from dpft.sweeps.evaluate import Evaluator, success_rate
 from dpft.sweeps.owner import Owner, owning
 from dpft.sweeps.process import use_cpu
 from dpft.sweeps.progress import RunProgress
@@ -52,10 +52,10 @@ class Run:
     def __init__(self, config: RunConfig, owner: Owner, task: TaskSpec, base: Base) -> None:
         self.config, self.owner, self.folder, self.task, self.base = config, owner, owner.folder, task, base
         self.method = make_method(config, base.policy)
-        env = make_vec(task, config.settings.num_envs, config.chunk, config.threads)
+        env = make_vec(task, config.settings.num_envs, config.spec().chunk, config.threads)
         seeds = np.random.SeedSequence([config.seed, ENVIRONMENTS]).generate_state(env.num_envs).tolist()
         self.collector = Collector(env, self.method, base.normaliser, seeds)
-        self.evaluator = Evaluator(task, config.chunk, config.threads, base.normaliser)
+        self.evaluator = Evaluator(task, config.spec().chunk, config.threads, base.normaliser)
         self.records = records.Records(owner)
         self.updates = 0
         self.next_evaluation = 0
@@ -133,12 +133,8 @@ class Run:
         episodes = self.evaluator(self.method, config.eval_episodes, config.eval_seed, stream(config.seed, EVALUATION))
         mean = float(np.mean([episode.total for episode in episodes]))
         self.seconds["evaluate"] += time.perf_counter() - started
-        self.records.episodes(
-            [
-                {"env_steps": self.env_steps, "seed": e.seed, "return": e.total, "length": e.length, "ended": e.ended}
-                for e in episodes
-            ]
-        )
+        self.records.episodes([episode.row(self.env_steps) for episode in episodes])
+        solved = success_rate(episodes)
         self.records.curve(
             {
                 "env_steps": self.env_steps,
@@ -149,8 +145,9 @@ class Run:
                 "episodes": len(episodes),
                 "training_return": self.collector.take_training_return(),
             }
+            | ({} if solved is None else {"success_rate": solved})
         )
-        progress.evaluated(self.env_steps, mean)
+        progress.evaluated(self.env_steps, mean, solved)
         while self.next_evaluation <= self.env_steps:
             self.next_evaluation += config.eval_every
 
@@ -232,7 +229,7 @@ def train(
     # until the loop begins there is nothing to save, but a cache that is being filled has to be let go
     for number in ASKING:
         signal.signal(number, signal.default_int_handler)
-    task = get_task(config.task)
+    task = config.environment()
     base = own_base(config, owner, task)
     for line in (*base.remarks, plan(config)):
         print(line, flush=True)

@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import minari
@@ -13,11 +12,11 @@ from minari.data_collector import EpisodeBuffer
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from dpft.envs import make_vec
+from dpft.envs import action_box, make_vec
 from dpft.envs.cache import build_once, cache_dir
 from dpft.envs.demonstrations import Demonstrations
-from dpft.envs.files import replacing
 from dpft.envs.experts.scripted import SCRIPTS, ScriptedExpert, load_script
+from dpft.envs.files import replacing
 from dpft.envs.readers import read_minari
 from dpft.envs.task import DataError, EnvOptions, TaskSpec
 
@@ -157,7 +156,8 @@ def expert_demos(name: str, task: TaskSpec, steps: int, seed: int, threads: int)
 
     def build(temporary: Path) -> None:
         judged = task.score == "success"
-        played = rollout_expert(load_expert(name), replace(task, options=EnvOptions(ends_at_success=judged)), steps, seed, threads)
+        plain = replace(task, options=EnvOptions(ends_at_success=judged))
+        played = rollout_expert(load_expert(name), plain, steps, seed, threads)
         kept = [episode for episode in played if episode["terminations"][-1] or not judged]
         if not kept:
             raise DataError(f"expert {name} solved {task.name} in none of {len(played)} episodes: try more steps")
@@ -176,15 +176,12 @@ def store(folder: Path, task: TaskSpec, episodes: list[dict[str, Array]], facts:
     """Write episodes as a Minari dataset to a folder of our choice (Minari itself knows one root only)."""
     from minari.dataset.minari_storage import MinariStorage
 
-    env: Any = make_vec(task, 1, 1)
-    box = env.single_action_space
+    observations = gym.spaces.Box(-np.inf, np.inf, (task.obs_dim,), np.float64)
+    actions = gym.spaces.Box(*action_box(task))
     data = folder / "data"
     data.mkdir(parents=True)
     storage = MinariStorage.new(
-        data,
-        observation_space=env.single_observation_space,
-        action_space=gym.spaces.Box(box.low[0], box.high[0]),
-        env_spec=gym.registry.get(task.env_id),
+        data, observation_space=observations, action_space=actions, env_spec=gym.registry.get(task.env_id)
     )
     storage.update_episodes(
         [EpisodeBuffer(id=i, seed=None, options=None, infos=None, **_lists(e)) for i, e in enumerate(episodes)]
@@ -197,7 +194,6 @@ def store(folder: Path, task: TaskSpec, episodes: list[dict[str, Array]], facts:
             **facts,
         }
     )
-    env.close()
 
 
 def _lists(episode: dict[str, Array]) -> dict[str, list]:

@@ -19,6 +19,8 @@ class Script(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    env_id: str  # of the task
+    obs_dim: int  # of the task; the object's pose comes first in its "object" part
     noise: float  # standard deviation of Gaussian noise on the six motion actions: the expert's imperfection
     gain: float  # action units per m of distance to the way-point
     grasp: tuple[float, float, float]  # where the object is held, in its own frame
@@ -65,7 +67,13 @@ class ScriptedExpert:
         self.script = script
         self.begin(0)
 
-    sizes = property(lambda self: (23 if self.script.place else 19, 7))
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"env_id": self.script.env_id}
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return self.script.obs_dim, 7
 
     def digest(self) -> str:
         return hashlib.sha256(self.script.model_dump_json().encode()).hexdigest()
@@ -96,12 +104,14 @@ class ScriptedExpert:
         place, height, off = self._to_place(hand, thing, correction)
         targets = np.stack(
             [
-                grasp + [0, 0, 0.10],
+                grasp + np.array([0, 0, 0.10]),
                 grasp,
                 grasp,
                 np.column_stack((hand[:, :2], self.grip_height + script.rise + 0.05)),
                 np.column_stack((place, script.carry_height + height)),
-                np.column_stack((place, hand[:, 2] - 0.05 if script.turns else np.full(len(obs), script.release_height))),
+                np.column_stack(
+                    (place, hand[:, 2] - 0.05 if script.turns else np.full(len(obs), script.release_height))
+                ),
                 np.column_stack((hand[:, :2], np.full(len(obs), script.carry_height))),
             ]
         )[self.phase, everyone]
