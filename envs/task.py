@@ -49,8 +49,10 @@ class TaskSpec:
     obs_keys: tuple[str, ...] = ()  # names of the observation's parts, in their order, where a file format has names
     options: EnvOptions = field(default_factory=EnvOptions)
 
-    def with_options(self, options: "EnvOptions") -> "TaskSpec":
+    def with_options(self, options: EnvOptions) -> "TaskSpec":
         """The task under other options. Raises DataError for one that it does not have."""
+        if options == self.options:
+            return self
         changed = {name for name, value in options if value != getattr(self.options, name)}
         known = OPTIONS.get(self.simulator, frozenset()) - (frozenset() if self.name == "lift" else {"cube_size"})
         unknown = sorted(changed - known)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dpft.envs import DataError, TaskSpec
+from dpft.envs.task import EnvOptions
 from dpft.methods import get_method
 from dpft.methods.policy.checkpoint import save_policy
 from dpft.sweeps import records
@@ -12,6 +13,7 @@ from dpft.sweeps.config import RunConfig, resolve
 from dpft.sweeps.owner import Owner
 
 BASE = "base.safetensors"  # in a run's folder: what acting needs beside the weights; training continues from it, too
+NO_SWITCHES = {"env": EnvOptions().model_dump()}  # what runs of earlier versions had
 
 
 def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -> RunConfig:
@@ -26,14 +28,16 @@ def claim_folder(config: RunConfig, owner: Owner, allow_hardware_change: bool) -
         task = config.environment()
         scores = list(task.reference_scores) if task.reference_scores else None
         kind = get_method(config.method).fine_tunes
-        facts = records.provenance(config.device, env_id=task.env_id, reference_scores=scores, fine_tunes=kind)
+        facts = records.provenance(
+            config.device, env_id=task.env_id, reference_scores=scores, score=task.score, fine_tunes=kind
+        )
         records.write_config(owner, config.model_dump(mode="json"), facts)
         return config
     recorded, facts = records.read_config(folder)
     # the machine's own choices (device) were made at the first start
     device = recorded.get("device", "auto") if config.device == "auto" else config.device
     config = resolve(config.model_copy(update={"device": device}))
-    asked, recorded_flat = flatten(config.model_dump(mode="json")), flatten(recorded)
+    asked, recorded_flat = flatten(config.model_dump(mode="json")), flatten(NO_SWITCHES | recorded)
     different = [
         f"{k} is {recorded_flat.get(k)!r} there, {v!r} now" for k, v in asked.items() if recorded_flat.get(k) != v
     ]

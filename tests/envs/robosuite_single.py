@@ -25,7 +25,7 @@ def repair() -> None:
 class Single:
     """An environment of a task as robomimic makes it, but for the cube of Lift, which is always the same."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, record: bool = True) -> None:
         logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
         import robosuite
 
@@ -45,6 +45,10 @@ class Single:
             hard_reset=False,
         )
         self.substeps = []  # (integration state, controls) before each mj_step since the reset
+        if record:
+            self.record()
+
+    def record(self) -> None:
         physics = self.env.sim.step
 
         def step() -> None:
