@@ -66,8 +66,8 @@ def plan(config: RunConfig) -> str:
     settings, total = config.settings, config.env_steps
     if not total:
         return "0 environment steps: the base is evaluated, nothing is trained"
-    size = settings.decisions_per_update * settings.num_envs * config.chunk
-    first = settings.first_update * settings.num_envs * config.chunk
+    size = settings.decisions_per_update * settings.num_envs * config.spec().chunk
+    first = settings.first_update * settings.num_envs * config.spec().chunk
     line = f"{total:,} environment steps, an update after every {size:,} or fewer: {total // size:,} of them"
     if first > size:
         line += f", the policy's first after {first:,}"

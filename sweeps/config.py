@@ -161,11 +161,12 @@ def complete(config: RunConfig) -> RunConfig:
         raise DataError("from_scratch and base exclude each other: a policy is random or it is the file's")
     config = absolute(config)
     settings = config.settings.resolved(config.denoising_steps, config.from_scratch)
-    needed = settings.first_update * settings.num_envs * config.chunk
+    chunk = config.spec().chunk
+    needed = settings.first_update * settings.num_envs * chunk
     if 0 < config.env_steps < needed:
         raise DataError(
             f"env_steps: {config.env_steps:,} allow no update of the policy, whose first comes after {needed:,} "
-            f"({settings.first_update} decisions of {config.chunk} steps in each of {settings.num_envs} environments): "
+            f"({settings.first_update} decisions of {chunk} steps in each of {settings.num_envs} environments): "
             "give more env_steps, or 0 to evaluate the base; a shorter warm-up, fewer num_envs or decisions_per_update"
         )
     return config.model_copy(
@@ -176,7 +177,7 @@ def complete(config: RunConfig) -> RunConfig:
             "demos": config.demos.model_copy(
                 update={"source": config.demos.source or task.demos, "steps": config.demos.steps or task.demo_steps}
             ),
-            "chunk": config.spec().chunk,
+            "chunk": chunk,
         }
     )
 
