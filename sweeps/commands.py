@@ -225,6 +225,8 @@ def evaluate(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     expect_run(options.run)
     out: Path = options.out or options.run / "evaluation.csv"
+    if out.suffix != ".csv" or out.resolve() in [(options.run / name).resolve() for name in PUBLISHED]:
+        raise DataError(f"--out {out}: expected a .csv file that is no record of the run")
     writable_file(out)
     expect_weights(options.run)
     from dpft.sweeps.reload import evaluate_run

@@ -159,8 +159,9 @@ def test_a_grid_names_it_where_it_was_pasted(here):
     command = [sys.executable, "-P", "-m", "dpft", "sweep", "mine.yaml", "--workers", "2"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    ended = sorted(marker.parent.name for marker in here.glob("runs/mine/runs/*/done.json"))
-    assert ended == ["hopper-medium_dppo_K3_seed0", "hopper-medium_noise_ppo-NoisePPO_K3_seed0"]
+    dppo, own = sorted(marker.parent.name for marker in here.glob("runs/mine/runs/*/done.json"))
+    assert dppo == "hopper-medium_dppo_K3_seed0"
+    assert own.startswith("hopper-medium_noise_ppo-NoisePPO_K3_seed0")
 
 
 def test_it_trains(installed, tmp_path):

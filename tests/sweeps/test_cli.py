@@ -103,7 +103,7 @@ def test_quick_commands_import_nothing_large(arguments):
         (["eval", "{tmp}/a-file"], "a-file is a file: expected the folder of a run"),
         (["eval", "{tmp}/sweep"], "sweep is no run but holds 5: name one of {tmp}/sweep/runs/0, {tmp}/sweep/runs/1, "),
         (["eval", "{tmp}/sweep/runs"], "is no run but holds 5"),
-        (["eval", "{tmp}/sweep/runs/0", "--out", "{tmp}"], "it is a folder; expected the name of a file"),
+        (["eval", "{tmp}/sweep/runs/0", "--out", "{tmp}/folder.csv"], "it is a folder; expected the name of a file"),
         (["eval", "{tmp}/sweep/runs/0", "--out", "{tmp}/a-file/x.csv"], "cannot write into {tmp}/a-file"),
         (["eval", "{tmp}", "--episodes", "0"], "--episodes: input should be greater than or equal to 1, got '0'"),
         (["eval", "{tmp}", "--episodes", "1.5"], "--episodes: input should be a valid integer"),
@@ -136,6 +136,7 @@ def test_a_mistake_is_one_line_and_code_2(arguments, words, tmp_path, capsys):
         (tmp_path / f"sweep/runs/{name}").mkdir(parents=True)
         (tmp_path / f"sweep/runs/{name}/config.yaml").touch()
     (tmp_path / "sweep/grid.yaml").touch()
+    (tmp_path / "folder.csv").mkdir()
     assert call(*(argument.format(tmp=tmp_path) for argument in arguments)) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"dpft {arguments[0]}: ")
@@ -199,6 +200,11 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert [{**row, "env_steps": ""} for row in last] == [{**row, "env_steps": ""} for row in again]
     assert call("eval", str(folder), "--episodes", "3", "--seed", "5", "--out", str(tmp_path / "more.csv")) == 0
     assert [row["seed"] for row in rows(tmp_path / "more.csv")] == ["5", "6", "7"]
+    before = contents(folder)
+    record = str(folder / "curve.csv")
+    for wrong in (("--episodes", "0"), ("--episodes", "-3"), ("--seed", "-1"), ("--out", record), ("--out", "x.txt")):
+        assert call("eval", str(folder), *wrong) == 2
+    assert contents(folder) == before, "nothing is overwritten"
 
 
 def test_evaluate_a_run_under_way(tmp_path, monkeypatch):
