@@ -1,6 +1,7 @@
 """Demonstrations: episodes of observations and actions, their normaliser, and where they come from."""
 
 import hashlib
+import re
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -190,12 +191,21 @@ def numbers(source: str, what: str, values: Array) -> Array:
         raise DataError(f"{source}: {what} are not an array of numbers") from None
 
 
-def load_demos(source: str, task: TaskSpec, steps: int = 200_000, seed: int = 0, threads: int = 1) -> Demonstrations:
+def split_filter(source: str) -> tuple[str, str]:
+    """FILE.hdf5:KEY -> the file and robomimic's filter key, which may be missing."""
+    match = re.fullmatch(r"(.+\.(?:hdf5|h5)):([^/]*)", source)
+    return (match[1], match[2]) if match else (source, "")
+
+
+def load_demos(
+    source: str, task: TaskSpec, steps: int | None = None, seed: int = 0, threads: int = 1
+) -> Demonstrations:
     """Demonstrations from where `source` says.
 
-    "expert:NAME" rolls out this suite's expert for about `steps` steps (once; then from the cache); "minari:ID", an id
-    that Minari knows, or a Minari folder; a D4RL HDF5 file; a folder or train.npz of DPPO; "d4rl:NAME" through the
-    d4rl package. Raises DataError with one line for anything that cannot be used.
+    "expert:NAME" rolls out this suite's expert for about `steps` steps (none: the task's number; once, then from the
+    cache); "minari:ID", an id that Minari knows, or a Minari folder; an HDF5 file of D4RL's or robomimic's layout, the
+    latter with a filter key as FILE.hdf5:KEY; a folder or train.npz of DPPO; "d4rl:NAME" through the d4rl
+    package. Raises DataError with one line for anything that cannot be used.
     """
     from dpft.envs import readers
 
@@ -207,18 +217,19 @@ def load_demos(source: str, task: TaskSpec, steps: int = 200_000, seed: int = 0,
     if kind == "expert":
         from dpft.envs.experts import expert_demos
 
-        return expert_demos(rest, task, steps, seed, threads)
+        return expert_demos(rest, task, steps or task.demo_steps, seed, threads)
     if kind == "d4rl":
         return readers.read_d4rl_package(rest, task)
     if kind == "minari":
         return readers.read_minari(rest, task)
-    path = Path(source).expanduser()
+    name, filter_key = split_filter(source)
+    path = Path(name).expanduser()
     if path.suffix in (".hdf5", ".h5") and not path.is_dir():
-        return readers.read_d4rl_file(path, task)
+        return readers.read_hdf5(path, task, filter_key)
     if path.suffix == ".npz" or (path / "train.npz").exists():
         return readers.read_dppo(path, task)
     if path.is_file():
         raise DataError(
-            f"{source} is no format known here: D4RL's .hdf5, DPPO's .npz, or the folder of a Minari dataset"
+            f"{source} is no format known here: .hdf5 of D4RL or robomimic, DPPO's .npz, a Minari dataset's folder"
         )
     return readers.read_minari(source, task)

@@ -1,10 +1,12 @@
 """One reader for each demonstration format that users have."""
 
+import json
 import re
 import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,14 +61,18 @@ def family(env_id: str) -> str:
     return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
 
 
-def read_d4rl_file(path: Path, task: TaskSpec) -> Demonstrations:
-    """A D4RL HDF5 file: flat arrays, episodes split at terminals or timeouts; a last, unfinished episode is dropped."""
+def read_hdf5(path: Path, task: TaskSpec, filter_key: str = "") -> Demonstrations:
+    """An HDF5 file of robomimic's layout, which has a group data, or of D4RL's; filter_key is one of robomimic's."""
     import h5py
 
     if not path.is_file():
         raise DataError(f"no demonstration file {path}")
     try:
         with h5py.File(path, "r") as file:
+            if isinstance(file.get("data"), h5py.Group):
+                return read_robomimic(path, file, task, filter_key)
+            if filter_key:
+                raise DataError(f"{path} is not a robomimic file, so it has no filter key {filter_key}")
             missing = [key for key in D4RL_KEYS if not isinstance(file.get(key), h5py.Dataset)]
             if missing:
                 raise DataError(
@@ -76,6 +82,69 @@ def read_d4rl_file(path: Path, task: TaskSpec) -> Demonstrations:
     except OSError as error:
         raise DataError(f"cannot read {path} as HDF5: {first_line(error)}") from None
     return split_d4rl(str(path), data, task)
+
+
+def read_robomimic(path: Path, file: Any, task: TaskSpec, filter_key: str) -> Demonstrations:
+    """robomimic's low_dim layout: data/demo_k with obs/KEY, actions and rewards; episodes of a filter key, or all.
+
+    Observations are put together by the task's keys, in the task's order.
+    """
+    if not task.obs_keys:
+        raise DataError(f"{path} is a robomimic file, and {task.name} is none of its tasks")
+    check_robomimic(path, file["data"].attrs.get("env_args"), task)
+    names = sorted(file["data"], key=lambda name: (len(name), name))  # demo_2 before demo_10
+    if filter_key:
+        known = list(file.get("mask", {}))
+        if filter_key not in known:
+            raise DataError(f"{path} has no filter key {filter_key}: there are {', '.join(known) or 'none'}")
+        names = [bytes(name).decode() for name in file["mask"][filter_key]]
+    try:
+        episodes = [robomimic_episode(f"{path}: {name}", file["data"][name], task) for name in names]
+    except (KeyError, TypeError, AttributeError) as error:  # a name that is not there, an array for a group
+        raise DataError(f"{path} is not in robomimic's layout: {first_line(error)}") from None
+    if not episodes:
+        raise DataError(f"{path}: there is no episode in it")
+    obs, actions, rewards = (np.concatenate(parts) for parts in zip(*episodes, strict=True))
+    return make_demonstrations(str(path), task, obs, actions, np.array([len(one[1]) for one in episodes]), rewards)
+
+
+def check_robomimic(path: Path, env_args: Any, task: TaskSpec) -> None:
+    """Raises DataError for what was recorded on another task, with other actions, or is seen differently today."""
+    try:
+        facts = json.loads(env_args or "{}")
+        settings = facts.get("env_kwargs") or {}
+        controller = settings.get("controller_configs") or {}
+        name, version = facts.get("env_name"), str(facts.get("env_version") or settings.get("env_version") or "1.4")
+        kind, delta = controller.get("type", "OSC_POSE"), controller.get("control_delta", True)
+    except (ValueError, AttributeError, TypeError):
+        raise DataError(f"{path}: its env_args are not robomimic's description of an environment") from None
+    if name and f"robosuite/{name}" != task.env_id:
+        raise DataError(f"{path} says that it was made on robosuite/{name}, so it is not for {task.env_id}")
+    if not re.match(r"1\.[0-4](\.|$)", version):
+        raise DataError(f"{path} was made with robosuite {version}, whose observations of objects differ from 1.4's")
+    if kind != "OSC_POSE" or not delta:
+        found = "absolute poses" if kind == "OSC_POSE" else f"controller {kind}"
+        raise DataError(f"{path} has actions of {found}: {task.name} takes OSC_POSE's deltas")
+
+
+def robomimic_episode(where: str, group: Any, task: TaskSpec) -> tuple[Array, Array, Array]:
+    """Observations [T, O], actions [T, A] and rewards [T] of one demonstration."""
+    found = list(group.get("obs", ()))
+    missing = [key for key in task.obs_keys if key not in found]
+    if missing:
+        raise DataError(
+            f"{where} has no observations {', '.join(missing)} (found {', '.join(found) or 'none'}): "
+            "a low_dim file is needed, which robomimic's dataset_states_to_obs.py makes"
+        )
+    absent = [key for key in ("actions", "rewards") if key not in group]
+    if absent:
+        raise DataError(f"{where} has no {', '.join(absent)} (found {', '.join(group)})")
+    seen = [numbers(where, key, group["obs"][key][()]) for key in task.obs_keys]
+    actions, rewards = (numbers(where, key, group[key][()]) for key in ("actions", "rewards"))
+    lengths = {key: len(part) if part.ndim == 2 else -1 for key, part in zip(task.obs_keys, seen, strict=True)}
+    if set(lengths.values()) != {len(actions)} or rewards.shape != (len(actions),):
+        raise DataError(f"{where}: its observations, actions and rewards are not of one length")
+    return np.concatenate(seen, axis=1), actions, rewards
 
 
 def split_d4rl(source: str, data: dict[str, Array], task: TaskSpec) -> Demonstrations:

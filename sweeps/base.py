@@ -79,9 +79,7 @@ def _digest(policy: DiffusionPolicy | GaussianPolicy, normaliser: Normaliser) ->
 
 
 def demonstrations(config: RunConfig, task: TaskSpec) -> Demonstrations:
-    return load_demos(
-        config.demos.source, task, config.demos.steps or task.demo_steps, config.demos.seed, config.threads
-    )
+    return load_demos(config.demos.source, task, config.demos.steps, config.demos.seed, config.threads)
 
 
 def _facts(demos: Demonstrations, task: TaskSpec) -> dict[str, np.ndarray]:

@@ -175,7 +175,8 @@ def demos(argv: list[str]) -> int:
     parser.add_argument("task")
     parser.add_argument(
         "--source",
-        help="expert:NAME, Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME (default: the task's own)",
+        help="expert:NAME, Minari id or folder, .hdf5 of D4RL or robomimic (FILE.hdf5:FILTER_KEY), DPPO folder, "
+        "d4rl:NAME (default: the task's own)",
     )
     parser.add_argument(
         "--steps",
@@ -191,7 +192,7 @@ def demos(argv: list[str]) -> int:
 
     task = get_task(options.task)
     source = task.demos if options.source is None else options.source
-    data = load_demos(source, task, options.steps or task.demo_steps, options.seed, options.threads)
+    data = load_demos(source, task, options.steps, options.seed, options.threads)
     mean = "unknown" if data.mean_return is None else f"{data.mean_return:.0f}"
     print(
         f"{data.source}: {len(data.lengths)} episodes, {len(data.obs)} steps, mean return {mean}, "

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, create_model, field_validator
 
 from dpft.envs import DataError, TaskSpec, get_task
+from dpft.envs.demonstrations import split_filter
 from dpft.envs.task import EnvOptions
 from dpft.methods import get_method
 from dpft.methods.fields import Count, Seed, Settings
@@ -33,7 +34,7 @@ def device_name(device: str) -> str:
 class DemosConfig(Settings):
     """The demonstrations that the base policy is cloned from and that observations and actions are scaled by."""
 
-    source: str = ""  # expert:NAME, a Minari id or folder, D4RL .hdf5, DPPO folder, d4rl:NAME; none: the task's own
+    source: str = ""  # expert:NAME, a Minari id or folder, .hdf5, DPPO folder, d4rl:NAME; none: the task's own
     # environment steps rolled out by an expert, at least: episodes are completed; none: as many as the task has it
     steps: Count | None = Field(None, ge=1)
     seed: Seed = 0  # of that roll-out
@@ -143,11 +144,12 @@ def absolute(config: RunConfig) -> RunConfig:
     source = config.demos.source
     kind, colon, name = source.partition(":")
     scheme, name = (f"{kind}:", name) if colon and kind in ("expert", "minari", "d4rl") else ("", source)
+    name, filter_key = split_filter(name)
     path = os.path.expanduser(name)
     # what is no such file or folder is a name: of an expert, or of a dataset that Minari or d4rl knows
     folder = scheme != "expert:" and (os.path.isdir(f"{path}/data") or os.path.isfile(f"{path}/train.npz"))
     if name and scheme != "d4rl:" and (folder or os.path.isfile(path)):
-        source = f"{scheme}{os.path.abspath(path)}"
+        source = f"{scheme}{os.path.abspath(path)}" + (f":{filter_key}" if filter_key else "")
     base = config.base and os.path.abspath(os.path.expanduser(config.base))
     return config.model_copy(update={"base": base, "demos": config.demos.model_copy(update={"source": source})})
 

@@ -130,7 +130,7 @@ def test_a_file_of_no_known_format(tmp_path):
 
 def test_experts_that_do_not_fit(tmp_path, monkeypatch):
     monkeypatch.setenv("DPFT_CACHE", str(tmp_path / "cache"))
-    refused("expert:hopper-medium", "for 11 observations and 3 actions, but Walker2d", TASKS["walker2d-medium"])
+    refused("expert:hopper-medium", "for Hopper-v5, not for Walker2d-v5", TASKS["walker2d-medium"])
     save_file({"weights": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
     refused(f"expert:{tmp_path / 'other.safetensors'}", "is not an expert: it has no layers.0.weight, std")
     assert not list((tmp_path / "cache").rglob("*.claim"))
