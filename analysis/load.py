@@ -84,8 +84,9 @@ def load(paths: Sequence[Path], ablate: str | None = None) -> Records:
     path has no runs, no run has an evaluation, or no run has the field.
     """
     warnings: list[str] = []
+    folders = {path: run_folders(path) for path in paths}
     sweeps = {path: _sweep_folder(path) for path in paths}
-    read = [_read_run(folder, sweeps[path], warnings) for path in paths for folder in run_folders(path)]
+    read = [_read_run(folder, sweeps[path], warnings) for path in paths for folder in folders[path]]
     found = [run for run in read if run is not None]
     if ablate:
         _take_out(ablate, found)

@@ -24,6 +24,7 @@ COLUMNS = [
 ]  # of curve.csv; others that a task adds are left to whoever knows them
 NEEDED = {"env_steps", "return_mean"}  # a row without these is damaged; the others may be empty
 LARGEST = 1e100  # no simulator's number: squares and margins of it must stay finite
+DEEPEST, MOST_VALUES = 50, 100_000  # of a YAML file
 NO_METRICS = pd.DataFrame({"run": pd.Series(dtype=str), "env_steps": pd.Series(dtype=float)})
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe either way, ten times faster in C
 Warnings = list[str]
@@ -77,6 +78,8 @@ def read_yaml(path: Path, warnings: Warnings) -> dict[str, Any] | None:
     """The mapping in a YAML file; None, with a warning, where there is none."""
     try:
         data = yaml.load(path.read_text(), Loader=YAML)
+        if _unwieldy(data):
+            raise ValueError(f"more than {DEEPEST} levels or {MOST_VALUES:,} values")
     except FileNotFoundError:
         warnings.append(f"{path}: missing; run left out")
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no text, no such date
@@ -86,6 +89,19 @@ def read_yaml(path: Path, warnings: Warnings) -> dict[str, Any] | None:
             return data
         warnings.append(f"{path}: {'empty' if data is None else 'not a list of fields and values'}")
     return None
+
+
+def _unwieldy(data: Any) -> bool:
+    """Whether data is deeper or larger than a config, aliases followed: a few lines can stand for a billion values."""
+    left, seen = [(data, 0)], 0
+    while left:
+        value, depth = left.pop()
+        seen += 1
+        if depth > DEEPEST or seen > MOST_VALUES:
+            return True
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        left += [(each, depth + 1) for each in inner]
+    return False
 
 
 def read_json(path: Path, warnings: Warnings) -> dict[str, Any]:

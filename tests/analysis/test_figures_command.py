@@ -114,3 +114,26 @@ def test_a_dark_background(tmp_path):
     corners = [plt.imread(tmp_path / style / "sample_efficiency.png")[0, 0, :3].mean() for style in ("light", "dark")]
     assert corners[0] > 0.95
     assert corners[1] < 0.15
+
+
+def test_chosen_figures_in_chosen_formats(tmp_path, capsys):
+    write_run(tmp_path, [(0, 1.0), (100, 2.0)])
+    arguments = [str(tmp_path), "--format", "svg", "pdf", "--only", "compute", "sample_efficiency"]
+    assert figures(arguments) == 0
+    names = [f"{name}.{kind}" for name in ("compute", "sample_efficiency") for kind in ("pdf", "svg")]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == names
+    assert "sample_efficiency: hopper-medium, K = 5 denoising steps." in capsys.readouterr().out
+    assert figures([str(tmp_path), "--only", "sample_eficiency"]) == 2
+    assert "no such figure: did you mean sample_efficiency?" in capsys.readouterr().err
+    assert figures([str(tmp_path), "--format", "pdf"]) == 0
+    assert "[compute](compute.pdf)" in (tmp_path / "figures" / "summary.md").read_text()
+
+
+def test_a_caption_is_text_beside_the_figure_and_below_it_on_request(tmp_path):
+    write_run(tmp_path, [(0, 1.0), (100, 2.0)])
+    heights = []
+    for captioned in ([], ["--caption"]):
+        assert figures([str(tmp_path), "--format", "png", *captioned]) == 0
+        heights.append(plt.imread(tmp_path / "figures" / "sample_efficiency.png").shape[0])
+        assert "Evaluation: mean return of 20 complete episodes" in (tmp_path / "figures" / "summary.md").read_text()
+    assert heights[1] > heights[0] + 100
