@@ -71,7 +71,7 @@ def owning(folder: Path) -> Iterator[Claim | None]:
     try:
         yield claim
     except DataError:
-        if fresh and not (folder / "curve.csv").exists():
+        if fresh and claim.held() and not (folder / "curve.csv").exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:

@@ -102,7 +102,7 @@ class GrowingFile:
     def append(self, text: bytes) -> None:
         if self.file is None:
             with self.owner.replacing(self.path) as temporary:
-                self.file = temporary.open("wb", buffering=0)
+                self.file = temporary.open("w+b", buffering=0)
                 self._write(text)
         else:
             self.owner.check()
@@ -132,6 +132,20 @@ class GrowingFile:
         self.append(content[:size])
         return content[:size]
 
+    def settle(self) -> None:
+        """Have what was written under the name, which another program (an editor) may have given to a file of its own.
+
+        Raises DataError where it changed ours.
+        """
+        ours = os.pread(self.file.fileno(), self.size, 0)  # type: ignore[union-attr]
+        if hashlib.sha256(ours).hexdigest() != self.digest.hexdigest():
+            raise DataError(
+                f"another program changed {self.path} while the run wrote it: delete {self.path.parent} and begin anew"
+            )
+        if not self.path.exists() or self.path.read_bytes() != ours:
+            with self.owner.replacing(self.path) as temporary:
+                temporary.write_bytes(ours)
+
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
@@ -159,6 +173,12 @@ class Records:
 
     def states(self) -> dict[str, list[Any]]:
         return {name: file.state() for name, file in self.files.items() if file.file is not None}
+
+    def settle(self) -> None:
+        """Nothing is written any more: what lies in the folder is what was. Raises DataError where it is not."""
+        for file in self.files.values():
+            if file.file is not None:
+                file.settle()
 
     def curve(self, row: dict[str, Any]) -> None:
         self._append("curve.csv", list(row), [row])

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import hashlib
 import io
 import shlex
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from dpft.envs import DataError, TaskSpec, action_box
 from dpft.envs.task import first_line
@@ -51,11 +52,16 @@ def reload_run(folder: Path, device: str = "auto") -> Loaded:
     method = make_method(config, copy.deepcopy(base.policy))
     weights = folder / "weights.safetensors"
     if weights.exists():
+        done = read_done(folder) or {}
         try:
-            method.load_weights(load_file(weights))
-        except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+            data = weights.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            if done.get("weights_digest", digest) != digest:  # runs of earlier versions note none
+                raise ValueError("it is not what the run wrote (see weights_digest in done.json)")
+            method.load_weights(load(data))
+        except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
             raise DataError(f"cannot read {weights}: {first_line(error)}") from None
-        steps = (read_done(folder) or {}).get("env_steps", config.env_steps)
+        steps = done.get("env_steps", config.env_steps)
     else:
         state = load_checkpoint(folder / "checkpoint", config.device)
         if state is None:

@@ -1,5 +1,6 @@
 """One run: a function of its config, interrupted or not."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -161,13 +162,15 @@ class Run:
         with self.method.drawing_from(CHAINS), torch.no_grad():
             return self.method.trace(torch.from_numpy(self.base.probes).to(self.method.device)).cpu().numpy()
 
-    def finish(self) -> None:
-        """chains.npz and the weights; a finished run keeps no optimiser and no replay."""
+    def finish(self) -> dict[str, str]:
+        """chains.npz and the weights, whose digest is returned; a finished run keeps no optimiser and no replay."""
         assert self.chain_before is not None, "restore() comes first"
         with self.owner.replacing(self.folder / "chains.npz") as path, path.open("wb") as file:
             np.savez(file, obs=self.base.probes, chain_before=self.chain_before, chain_after=self.trace())
+        weights = save(self.method.weights())
         with self.owner.replacing(self.folder / "weights.safetensors") as path:
-            path.write_bytes(save(self.method.weights()))
+            path.write_bytes(weights)
+        return {"weights_digest": hashlib.sha256(weights).hexdigest()}
 
     # -- stopping and continuing ------------------------------------------------------------------------------------
 
@@ -241,10 +244,12 @@ def train(
     outcome: dict[str, Any] = {"status": "done", "reason": None}
     stop = StopSignal()
     try:
-        run.train(progress, stop)
-        run.finish()
-    except Diverged as failure:
-        outcome = {"status": "failed", "reason": str(failure)}
+        try:
+            run.train(progress, stop)
+            outcome |= run.finish()
+        except Diverged as failure:
+            outcome = {"status": "failed", "reason": str(failure)}
+        run.records.settle()
     finally:
         stop.restore()
         progress.close()

@@ -76,6 +76,17 @@ def test_a_run_continues_from_the_base_it_began_with(tiny, tmp_path, monkeypatch
         train(config, tmp_path / "run")
 
 
+def test_any_flipped_bit_of_the_weights_is_noticed(tiny, tmp_path, capsys):
+    train(tiny(env_steps=0), tmp_path / "run")
+    weights = tmp_path / "run/weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(data)
+    assert main(["eval", str(tmp_path / "run")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dpft")]
+    assert line.startswith(f"dpft eval: cannot read {weights}: it is not what the run wrote")
+
+
 def test_a_diverged_run_says_so(tiny, tmp_path, capsys):
     config = tiny(method="dppo", settings={"learning_rate": 1e30, "max_grad_norm": None, "target_kl": None})
     reason = train(config, tmp_path / "run")["reason"]
