@@ -39,7 +39,7 @@ def tasks(argv: list[str]) -> int:
     _no_arguments(argv, "tasks")
     for task in TASKS.values():
         sizes = f"{task.obs_dim} observations, {task.action_dim} actions, {task.max_episode_steps} steps"
-        print(f"{task.name:<20}{task.env_id:<27}{sizes}; demonstrations {task.demos or 'of yours'}")
+        print(f"{task.name:<20}{task.env_id:<31}{sizes}; demonstrations {task.demos or 'of yours'}")
     print("and any Gymnasium id (MODULE:ID of your own) with flat real spaces, given demonstrations (--demos.source)")
     return 0
 
