@@ -290,6 +290,7 @@ def test_no_damage_of_state_files_is_a_traceback(finished, capsys, some):
             (["status", str(folder), "--json"], (0, 1, 2, 3, 4)),
             (["sweep", grid, "--out", str(folder), "--dry-run"], (0, 2)),
             (["cancel", str(folder)], (0, 2)),
+            (["publish", str(folder), "--to", str(folder.with_name("p"))], (0, 2)),
             (["resume", str(folder), "--engine", "inline"], (0, 1, 2, 4)),
             (["sweep", grid, "--out", str(folder), "--engine", "inline"], (0, 1, 2, 4)),
         ):
