@@ -13,6 +13,8 @@ from dpft.envs.task import DataError, first_line
 
 def import_own(name: str) -> ModuleType:
     """A module that is installed or lies in the current folder. Raises DataError, with the line at fault."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise DataError(f"{name!r} is no module's name")
     try:
         if find_spec(name.partition(".")[0]) is None:
             sys.path.append(os.getcwd())  # processes that are started from here look there, too

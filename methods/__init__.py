@@ -40,11 +40,12 @@ def load_class(path: str) -> "type[Method]":
 
     module, _, attribute = path.partition(":")
     try:
-        found = getattr(import_own(module), attribute)
+        own = import_own(module)
     except DataError as error:
         raise DataError(f"cannot load method {path!r}: {error}") from None
-    except AttributeError:
-        raise DataError(f"cannot load method {path!r}: {module} has no class {attribute!r}") from None
+    found = getattr(own, attribute, None)
+    if found is None:
+        raise DataError(f"cannot load method {path!r}: there is no class {attribute!r} in {own!r}")
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise DataError(f"{path!r} is not a method: it must be a subclass of dpft.methods.interface.Method")
     if found.__abstractmethods__:

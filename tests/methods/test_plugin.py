@@ -117,7 +117,7 @@ def test_wrong_shapes_are_told_with_file_and_line(before, after, says, here, cap
     [
         ("def exploit(", "def exploits(", "is no whole method: it does not define exploit"),
         ("    Config = NoisePPOConfig", "    Config = dict", "has no Config: set it to a subclass of"),
-        ("class NoisePPO(PPO)", "class Noise(PPO)", "noise_ppo has no class 'NoisePPO'"),
+        ("class NoisePPO(PPO)", "class Noise(PPO)", "there is no class 'NoisePPO' in <module 'noise_ppo' from '/"),
         ("from_scratch = False", "from_scratch = = 1", "noise_ppo.py, line 23: SyntaxError: invalid syntax"),
         ("from_scratch = False", "from_scratch = 1 / 0", "noise_ppo.py, line 23: ZeroDivisionError: division by zero"),
         ("import torch\n", "import torhc\n", "noise_ppo.py, line 3: ModuleNotFoundError: No module named 'torhc'"),
@@ -186,5 +186,10 @@ def test_unknown_methods():
         get_method("dpo")
     with pytest.raises(DataError, match="cannot load method 'nowhere:X'"):
         load_class("nowhere:X")
+    with pytest.raises(DataError, match="there is no class 'X' in <module 'sys'"):
+        load_class("sys:X")
+    for name in (":X", "..:X", "a b:X", "a.:X"):
+        with pytest.raises(DataError, match="is no module's name"):
+            load_class(name)
     with pytest.raises(DataError, match="is not a method"):
         load_class("pathlib:Path")
