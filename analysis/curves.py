@@ -245,7 +245,7 @@ def compute(records: Records) -> Drawing:
         raise NothingToDraw("no finished run has times")
     panels = panels_of(records)
     bars = bool(len(spent)) and len(names) <= MANY
-    figure, axes = grid_of(len(panels) + bars, 2 if len(panels) + bars in (2, 4) else COLUMNS)
+    figure, axes = grid_of(len(panels) + bars, 2)
     look = looks(records)
     for axis, (task, steps) in zip(axes, panels, strict=False):
         bases = []

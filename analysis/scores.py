@@ -38,7 +38,6 @@ from dpft.analysis.statistics import (
 from dpft.analysis.style import (
     GREY,
     HEIGHTS,
-    MANY,
     SMALL,
     canvas,
     colours,
@@ -47,6 +46,7 @@ from dpft.analysis.style import (
     limits_of_data,
     log_axis,
     looks,
+    others,
     samples_of,
     steps_axis,
 )
@@ -226,13 +226,12 @@ def steps_to_threshold(records: Records) -> Drawing:
     if known.empty:
         raise NothingToDraw("no finished run has a scaled return")
     look = looks(own)
+    grey = others(look)
     rows: dict[str, list[tuple[dict[str, Any], Records]]] = {}
     for experiment, mine in own.experiments():
-        if mine.curves["return_normalised"].notna().any():
+        if mine.curves["return_normalised"].notna().any() and experiment_name(experiment) not in grey:
             rows.setdefault(experiment["task"], []).append((experiment, mine))
     tallest = max(map(len, rows.values()))
-    if tallest > 2 * MANY:
-        raise NothingToDraw(f"more than {2 * MANY} experiments on a task")
     names = {task: [label(experiment, own, 40) for experiment, _ in those] for task, those in rows.items()}
     breaks = max(name.count("\n") for own_names in names.values() for name in own_names)
     figure, axes = canvas(len(rows), len(LEVELS), 0.7 + tallest * (0.2 + 0.1 * breaks), sharey="row")
@@ -256,6 +255,8 @@ def steps_to_threshold(records: Records) -> Drawing:
         f"triangles: never within the run, at its last step ({censored} of {cases} cases, beside each its number of "
         "seeds): censored, not missing."
     )
+    if grey:
+        what += f" Of {len(look)} settings the best {len(look) - len(grey)} by their last evaluation."
     text = caption(records, f"{what} {protocol(records)}", means=False)
     return figure, text
 

@@ -294,6 +294,16 @@ def test_runs_that_never_reach_a_threshold_are_shown_as_such(tmp_path):
     assert "(5 of 6 cases, beside each its number of seeds): censored" in text
 
 
+def test_of_many_settings_the_thresholds_are_those_of_the_best(tmp_path):
+    for i in range(13):
+        write_run(tmp_path, [(0, 1000.0), (300, 6000.0 + i)], settings={"gamma": 0.99, "clip": i + 1})
+    figure, text = drawings.steps_to_threshold(load([tmp_path]))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"NCDPO, clip={i}" for i in (10, 11, 12, 13)]
+    assert "Of 13 settings the best 4 by their last evaluation." in text
+    assert "(8 of 12 cases" in text
+
+
 def test_seeds_that_never_reach_a_threshold_do_not_lie_on_each_other(tmp_path):
     for seed in range(7):
         write_run(tmp_path, [(0, 1000.0), (300, 2000.0 if seed < 5 else 7000.0)], seed=seed)
