@@ -64,7 +64,10 @@ def get_task(name: str) -> TaskSpec:
 
     module, colon, env_id = name.rpartition(":")
     if colon:
-        import_own(module)
+        try:
+            import_own(module)
+        except DataError as error:
+            raise DataError(f"unknown task {name!r}: {error}") from None
     if env_id not in gym.registry:
         near = difflib.get_close_matches(env_id, [*gym.registry] if colon else [*TASKS, *gym.registry], 1)
         others = f"{', '.join(TASKS)}, every Gymnasium id, and MODULE:ID of a module of yours"

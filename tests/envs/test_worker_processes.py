@@ -81,7 +81,7 @@ def test_a_task_of_the_users_own_module(mine):
     env.close()
     with pytest.raises(DataError, match="did you mean mine:Mine-v0"):
         get_task("mine:Mien-v0")
-    with pytest.raises(DataError, match="no module 'yours' is installed or in "):
+    with pytest.raises(DataError, match="unknown task 'yours:Mine-v0': no module 'yours' is installed or in "):
         get_task("yours:Mine-v0")
 
 
