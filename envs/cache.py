@@ -69,7 +69,12 @@ class Claim:
             process = {"machine": machine(), "pid": os.getpid(), "birth": birth(os.getpid())}
             about = {"host": socket.gethostname(), "time": time.time_ns(), "token": secrets.token_hex(16)}
             self._text = json.dumps(process | about)
-            os.write(descriptor, self._text.encode())
+            try:
+                os.write(descriptor, self._text.encode())
+            except OSError:  # of a full disk: an empty claim would stand for a minute
+                os.close(descriptor)
+                self.file.unlink()
+                raise
             self._stop = threading.Event()
             threading.Thread(target=self._beat, args=(descriptor, self._stop), daemon=True).start()
             return True

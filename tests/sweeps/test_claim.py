@@ -1,5 +1,6 @@
 """Who owns a path: one process at a time, however its owners die."""
 
+import errno
 import json
 import os
 import subprocess
@@ -154,3 +155,17 @@ def test_what_is_no_file_is_no_claim(tmp_path):
     assert not link.alive()
     assert link.take()
     link.release()
+
+
+def test_a_claim_that_a_full_disk_refuses_is_none(tmp_path, monkeypatch):
+    def write(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    claim = Claim(tmp_path / "run")
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write)
+        with pytest.raises(OSError, match="No space"):
+            claim.take()
+    assert list(tmp_path.iterdir()) == []
+    assert claim.take()
+    claim.release()
