@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dpft.arguments import Parser, place, seed_number, writable_file
-from dpft.envs.files import replacing
+from dpft.envs.files import full_disk_is_said, replacing
 from dpft.envs.task import DataError, first_line
 from dpft.sweeps.folders import expect_weights
 
@@ -71,7 +71,8 @@ def main(argv: list[str]) -> int:
     seed = config.eval_seed if options.seed is None else options.seed
     titles = ("before fine-tuning", f"{config.method} after {loaded.env_steps:,} steps")
     every, rate = frame_rate(task)
-    with pretraining(f"filming {task.name}", 2 * task.max_episode_steps) as advance, replacing(out) as temporary:
+    bar = pretraining(f"filming {task.name}", 2 * task.max_episode_steps)
+    with full_disk_is_said(out.parent), bar as advance, replacing(out) as temporary:
 
         def episode(method: "Method", done: int) -> Iterator[Frame]:
             with evaluator.drawing(method, stream(config.seed, EVALUATION)):
