@@ -57,7 +57,10 @@ def figures(argv: list[str]) -> int:
 
     paths = args.path or sorted(path for path in Path("results").glob("*") if path.is_dir())
     if not paths:
-        print("no sweep in results/: name one (dpft figures runs/NAME) or make one (make quickstart)", file=sys.stderr)
+        print(
+            "dpft figures: no sweep in results/: name one (dpft figures runs/NAME) or make one (make quickstart)",
+            file=sys.stderr,
+        )
         return 2
     jobs = [(paths, args.out)] if args.out else [([path], path / "figures") for path in paths]
     formats = args.format or FORMATS
