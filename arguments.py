@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from dpft.envs.task import DataError
+from dpft.errors import DataError
 
 LONGEST = 100  # bytes of a name: two of them and a few numbers make the name of a folder, 255 at most
 

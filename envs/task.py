@@ -5,9 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class DataError(Exception):
-    """Bad user input (an unknown task, a foreign or truncated file); the message is the one line a user sees."""
+from dpft.errors import DataError
 
 
 def first_line(error: BaseException) -> str:
