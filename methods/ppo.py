@@ -136,7 +136,7 @@ def shuffled(count: int, batches: int, rng: torch.Generator) -> Iterator[Tensor]
 
 
 class PPO(Method):
-    """The update that NCDPO, DPPO and Gaussian PPO share.
+    """The update that NCDPO, DPPO, FIND and Gaussian PPO share.
 
     A method says what is stored (act's memo, with its "log_prob" [n] or [n, samples per decision]) and how a
     log-probability is recomputed; a sample is (decision, index) where a decision has several, as DPPO's have.
@@ -183,6 +183,10 @@ class PPO(Method):
     def advantage_weight(self, index: Tensor) -> Tensor:
         """Factor on each sample's advantage, [B]."""
         return torch.ones_like(index, dtype=torch.float32)
+
+    def surrogate(self, log_ratio: Tensor, advantage: Tensor, clip: Tensor) -> Tensor:
+        """The policy loss of each sample; all [B]."""
+        return clipped_surrogate(log_ratio, advantage, clip)
 
     def entropy(self) -> Tensor | None:
         """Entropy of the exploration noise, nats per element, where it is learned."""
@@ -247,6 +251,10 @@ class PPO(Method):
             "value": value.flatten(),
         }
 
+    def learned_from(self, rollout: Rollout) -> dict[str, Tensor]:
+        """What an update learns from, a row for each decision."""
+        return self.flatten(rollout) | self.estimate_advantages(rollout)
+
     def minibatch_advantage(self, data: dict[str, Tensor], decision: Tensor) -> Tensor:
         """The samples' advantages, normalised and clamped within their minibatch, [B]."""
         advantage = data["advantage"][decision]
@@ -263,7 +271,7 @@ class PPO(Method):
         new = self.new_log_prob(data, decision, index)
         log_ratio = new - data["log_prob"].flatten()[decision * self.samples_per_decision + index]
         clip = self.clip_width(index)
-        loss = clipped_surrogate(log_ratio, self.advantage_weight(index) * advantage, clip).mean()
+        loss = self.surrogate(log_ratio, self.advantage_weight(index) * advantage, clip).mean()
         with torch.no_grad():
             ratio = log_ratio.exp()
             info = {
@@ -285,7 +293,7 @@ class PPO(Method):
             yield (loss * count).sum() / len(decision)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
-        data = self.flatten(rollout) | self.estimate_advantages(rollout)
+        data = self.learned_from(rollout)
         train_actor = self.updates >= self.config.critic_warmup
         history: list[dict[str, Tensor]] = []
         for samples in self._minibatches(len(data["obs"])):

@@ -28,6 +28,10 @@ class Replay:
             self.columns[name][at] = value.to(self.device)
         self.added += count
 
+    def rows(self) -> dict[str, Tensor]:
+        """All filled rows, each tensor [len, ...], in the order of the ring; not copied."""
+        return {name: column[: len(self)] for name, column in self.columns.items()}
+
     def sample(self, shape: tuple[int, ...], rng: torch.Generator) -> dict[str, Tensor]:
         """Rows drawn uniformly with replacement, each tensor [*shape, ...]."""
         at = torch.randint(len(self), shape, generator=rng, device=self.device)
@@ -36,7 +40,7 @@ class Replay:
     def state_dict(self) -> dict[str, object]:
         return {
             "added": self.added,
-            "columns": {name: value[: len(self)].clone() for name, value in self.columns.items()},
+            "columns": {name: value.clone() for name, value in self.rows().items()},
         }
 
     def load_state_dict(self, state: dict) -> None:
