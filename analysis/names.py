@@ -9,6 +9,7 @@ NAMES = {
     "dppo": "DPPO",
     "dsrl-na": "DSRL-NA",
     "dsrl-sac": "DSRL-SAC",
+    "find": "FIND",
     "gaussian-ppo": "Gaussian PPO",
 }  # in the order of every legend and table; other methods go by the name they are registered under, after these
 _NUMBER = re.compile(r"([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)")

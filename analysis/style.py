@@ -65,9 +65,10 @@ COLOURS = {
     "dppo": "#c77700",  # orange
     "dsrl-na": "#029e73",  # green
     "dsrl-sac": "#c2569f",  # pink
+    "find": "#8c6d46",  # brown
     "gaussian-ppo": "#7d6bb8",  # violet
 }
-NEXT_COLOURS = ["#d03b3b", "#8a7a00", "#008b9c", "#8c6d46", "#AA4499"]  # of other methods, in alphabetical order
+NEXT_COLOURS = ["#d03b3b", "#8a7a00", "#008b9c", "#AA4499"]  # of other methods, in alphabetical order
 VARIANTS: list[Any] = [
     "solid",
     (0, (6, 1.5)),

@@ -15,6 +15,7 @@ METHODS = {
     "dppo": "dpft.methods.dppo:DPPO",
     "dsrl-na": "dpft.methods.dsrl:DSRLNA",
     "dsrl-sac": "dpft.methods.dsrl:DSRLSAC",
+    "find": "dpft.methods.find:FIND",
     "gaussian-ppo": "dpft.methods.gaussian_ppo:GaussianPPO",
 }
 
