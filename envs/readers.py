@@ -28,9 +28,8 @@ def read_minari(source: str, task: TaskSpec) -> Demonstrations:
         made_on = dataset.env_spec.id if dataset.env_spec else task.env_id
         episodes = list(dataset.iterate_episodes())
     except FileNotFoundError:
-        raise DataError(
-            f"no demonstrations {source!r}: neither a file or folder, nor a Minari dataset that is installed"
-        ) from None
+        what = "a folder without data/ or train.npz" if path.is_dir() else "neither a file or folder"
+        raise DataError(f"no demonstrations {source!r}: {what}, nor a Minari dataset that is installed") from None
     except Exception as error:  # h5py, json and Minari raise many kinds for a damaged dataset
         raise DataError(f"cannot read Minari dataset {source!r}: {first_line(error)}") from None
     if family(made_on) != family(task.env_id):

@@ -9,7 +9,7 @@ from dpft.methods import get_method
 from dpft.methods.policy.checkpoint import save_policy
 from dpft.sweeps import records
 from dpft.sweeps.base import Base, base_policy, read_base
-from dpft.sweeps.config import RunConfig, resolve
+from dpft.sweeps.config import RunConfig, no_update, resolve
 from dpft.sweeps.owner import Owner
 
 BASE = "base.safetensors"  # in a run's folder: what acting needs beside the weights; training continues from it, too
@@ -66,6 +66,8 @@ def plan(config: RunConfig) -> str:
     settings, total = config.settings, config.env_steps
     if not total:
         return "0 environment steps: the base is evaluated, nothing is trained"
+    if few := no_update(config):
+        return few
     size = settings.decisions_per_update * settings.num_envs * config.spec().chunk
     first = settings.first_update * settings.num_envs * config.spec().chunk
     line = f"{total:,} environment steps, an update after every {size:,} or fewer: {total // size:,} of them"

@@ -21,7 +21,7 @@ from dpft.envs.files import FULL, full_disk_is_said
 from dpft.envs.task import DataError, first_line
 from dpft.methods import METHODS
 from dpft.sweeps.config import RunConfig, config_model, explain, load_config, parse_config, resolve
-from dpft.sweeps.folders import expect_run, expect_weights
+from dpft.sweeps.folders import expect_run, expect_weights, holds_records, no_sweep
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
 from dpft.sweeps.owner import owning
 from dpft.sweeps.wandb_log import add_flag, ask_for
@@ -247,7 +247,7 @@ def publish(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     sweep: Path = options.sweep
     if not (sweep / "grid.yaml").exists():
-        raise DataError(f"{sweep} is no sweep: it has no grid.yaml")
+        raise DataError(f"{sweep} has no grid.yaml" if holds_records(sweep) else no_sweep(sweep))
     ended = [marker.parent for marker in sorted((sweep / "runs").glob("*/done.json"))]
     if not ended:
         raise DataError(f"no run of {sweep} has ended yet; dpft status {shlex.quote(str(sweep))}")

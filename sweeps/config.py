@@ -56,7 +56,7 @@ class RunConfig(Settings):
     eval_episodes: Count = Field(20, ge=1)  # complete episodes per evaluation
     eval_seed: Seed = 1_000_000  # seed of the first evaluation episode, the same at every evaluation
     device: str = "auto"  # auto, cpu, cuda, cuda:1, …
-    threads: Count = Field(1, ge=1)  # of torch and of the simulator
+    threads: Count = Field(1, ge=1, le=1024)  # of torch and of the simulator
     policy: PolicyConfig = PolicyConfig()
     pretrain: PretrainConfig = PretrainConfig()
     demos: DemosConfig = DemosConfig()
@@ -133,6 +133,8 @@ def load_config(path: Path) -> RunConfig:
     data = read_yaml(path)
     if isinstance(data, dict):
         data.pop("provenance", None)
+        if "method" in data and not isinstance(data["method"], str):
+            raise DataError(f"{path}: method must be one name; where lists are axes, it is a grid: dpft sweep {path}")
     try:
         return parse_config(data)
     except DataError as error:
@@ -163,14 +165,6 @@ def complete(config: RunConfig) -> RunConfig:
         raise DataError("from_scratch and base exclude each other: a policy is random or it is the file's")
     config = absolute(config)
     settings = config.settings.resolved(config.denoising_steps, config.from_scratch)
-    chunk = config.spec().chunk
-    needed = settings.first_update * settings.num_envs * chunk
-    if 0 < config.env_steps < needed:
-        raise DataError(
-            f"env_steps: {config.env_steps:,} allow no update of the policy, whose first comes after {needed:,} "
-            f"({settings.first_update} decisions of {chunk} steps in each of {settings.num_envs} environments): "
-            "give more env_steps, or 0 to evaluate the base; a shorter warm-up, fewer num_envs or decisions_per_update"
-        )
     return config.model_copy(
         update={
             "base_seed": config.seed if config.base_seed == "same" else config.base_seed,
@@ -179,8 +173,21 @@ def complete(config: RunConfig) -> RunConfig:
             "demos": config.demos.model_copy(
                 update={"source": config.demos.source or task.demos, "steps": config.demos.steps or task.demo_steps}
             ),
-            "chunk": chunk,
+            "chunk": config.spec().chunk,
         }
+    )
+
+
+def no_update(config: RunConfig) -> str:
+    """That the steps of a complete config are too few to train its policy, in a line; nothing where they are not."""
+    settings, chunk = config.settings, config.chunk
+    first = settings.first_update * settings.num_envs * chunk
+    if not 0 < config.env_steps < first:
+        return ""
+    return (
+        f"env_steps: {config.env_steps:,} allow no update of the policy, whose first comes after {first:,} "
+        f"({settings.first_update} decisions of {chunk} steps in each of {settings.num_envs} environments): it "
+        "stays as it is; more env_steps, a shorter warm-up, fewer num_envs or decisions_per_update train it"
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dpft.arguments import Whole
 from dpft.envs.cache import Claim
 from dpft.sweeps.attempts import its_own, note, note_deleted
 from dpft.sweeps.board import SweepProgress
@@ -27,7 +28,7 @@ class LocalEngine(LaunchedHere):
     class Options(BaseModel):
         model_config = ConfigDict(extra="forbid", frozen=True)
 
-        workers: int = Field(1, ge=1, description="runs at a time, on this machine or in each job")
+        workers: Whole = Field(1, ge=1, description="runs at a time, on this machine or in each job")
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from dpft.arguments import Whole
 from dpft.envs.cache import Claim
 from dpft.envs.task import DataError, first_line
 from dpft.sweeps.engine_local import supervise
@@ -56,15 +57,15 @@ class SlurmEngine:
         model_config = ConfigDict(extra="forbid", frozen=True)
 
         partition: Text | None = Field(None, description="where jobs run (default: the cluster's)")
-        time: Annotated[int, BeforeValidator(minutes), Field(ge=1)] = Field(
+        time: Annotated[Whole, BeforeValidator(minutes), Field(ge=1)] = Field(
             240, description="a job's time limit: minutes, H:MM:SS or D-HH:MM:SS"
         )
-        cpus: int = Field(1, ge=1, description="cores of a job")
-        gpus: int = Field(0, ge=0, description="GPUs of a job")
+        cpus: Whole = Field(1, ge=1, description="cores of a job")
+        gpus: Whole = Field(0, ge=0, description="GPUs of a job")
         memory: Text | None = Field(None, description="of a job, such as 8G (default: the cluster's)")
-        array_parallelism: int | None = Field(None, ge=1, description="jobs at a time (default: as many as fit)")
-        runs_per_job: int = Field(1, ge=1, description="runs that share a job, one after another but for --workers")
-        workers: int = Field(1, ge=1, description="runs at a time, on this machine or in each job")
+        array_parallelism: Whole | None = Field(None, ge=1, description="jobs at a time (default: as many as fit)")
+        runs_per_job: Whole = Field(1, ge=1, description="runs that share a job, one after another but for --workers")
+        workers: Whole = Field(1, ge=1, description="runs at a time, on this machine or in each job")
         setup: list[Text] = []  # lines of shell before the job's command, such as "module load cuda"
         # any other option of sbatch, such as {account: mine, constraint: v100}; true: one without a value, false: none
         sbatch: dict[Text, bool | Text] = {}

@@ -46,10 +46,12 @@ def no_sweep(folder: Path) -> str:
     if is_run(folder):
         sweep = folder.absolute().parent.parent
         if (sweep / "runs.json").exists():
-            return f"{folder} is one run of a sweep: dpft status {quote(str(sweep))}"
+            return f"{folder} is one run of a sweep: name {quote(str(sweep))}"
         return (
             f"{folder} is one run, no sweep: the command that began it continues it; dpft figures {quote(str(folder))}"
         )
+    if (folder.absolute().parent / "runs.json").exists():
+        return f"{folder} is part of a sweep: name {quote(str(folder.absolute().parent))}"
     if holds_records(folder):
         return f"{folder} holds records alone, nothing is made there: dpft figures {quote(str(folder))}"
     sweeps = sorted(file.parent for file in folder.glob("*/runs.json"))

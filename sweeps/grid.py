@@ -12,9 +12,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from dpft.envs.task import DataError
-from dpft.sweeps.config import RunConfig, absolute, complete, config_model, nested, parse_config
+from dpft.sweeps.config import RunConfig, absolute, complete, config_model, nested, no_update, parse_config
 from dpft.sweeps.listing import grid_files
 from dpft.sweeps.names import path_segment, segment
+from dpft.sweeps.state_file import say
 from dpft.sweeps.yaml_file import read_yaml
 
 LIMIT = 1_000_000  # runs
@@ -38,6 +39,8 @@ def load_grid(name: str, tuned: bool = False) -> Grid:
     Raises DataError naming the file, the run and the key.
     """
     path = grid_files().get(name, Path(name))
+    if (path / "runs.json").exists():
+        raise DataError(f"{name} is a sweep's folder, no grid: dpft resume {quote(name)}")
     if not path.exists():
         raise DataError(f"no grid {name!r}: give a YAML file, or one of {', '.join(grid_files())}")
     data = read_yaml(path)
@@ -95,10 +98,12 @@ def expand(data: Any) -> dict[str, RunConfig]:
             values = part | dict(zip(axis, point, strict=True))
             try:
                 config = parse_config(nested(values))
-                complete(config)
+                few = no_update(complete(config))
             except DataError as error:
                 where = ", ".join(f"{key} {values[key]}" for key in dict.fromkeys((*NAMED, *axis)) if key in values)
                 raise DataError(f"run with {where}: {error}") from None
+            if few:
+                say(f"{config.method}: {few}")
             name = run_id(config, varied)
             if name in runs:
                 raise DataError(f"two runs are both {name}: an axis repeats a value")
@@ -133,8 +138,11 @@ def _takes_list(model: type[BaseModel], key: str) -> bool:
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return False  # parse_config says what is wrong with the name
         model = inner
-    kind = model.model_fields[last].annotation if last in model.model_fields else None
-    return any(get_origin(option) is tuple for option in (kind, *get_args(kind)))
+    return last in model.model_fields and _is_list(model.model_fields[last].annotation)
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple or any(map(_is_list, get_args(kind)))
 
 
 def dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

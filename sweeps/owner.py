@@ -60,8 +60,11 @@ class Owner:
 def owning(folder: Path) -> Iterator[Claim | None]:
     """The claim of a run's folder, None where it is another process's; a folder without records is not left behind.
 
-    Raises DataError where nothing can be written there.
+    Raises DataError where nothing can be written there, and where there are other runs.
     """
+    others = (run for pattern in ("runs/*", "*") for run in folder.glob(f"{pattern}/config.yaml"))
+    if (folder / "runs.json").exists() or any(others):
+        raise DataError(f"{folder} holds runs, so it cannot be one: choose another --out, such as {folder / 'NAME'}")
     fresh = not folder.exists()
     writable_folder(folder)
     claim = Claim(folder / "run")

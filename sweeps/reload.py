@@ -103,10 +103,10 @@ def evaluate_run(folder: Path, count: int, seed: int | None, out: Path, device: 
         run.method, count, config.eval_seed if seed is None else seed, stream(config.seed, EVALUATION)
     )
     totals = np.array([e.total for e in episodes])
-    error = totals.std(ddof=1) / np.sqrt(len(totals)) if len(totals) > 1 else float("nan")
+    error = f" +- {totals.std(ddof=1) / np.sqrt(count):.1f} (standard error, {count} episodes)" if count > 1 else ""
     scaled = run.task.normalised(float(totals.mean()))
     label = "" if scaled is None else f" ({scaled:.1f} D4RL-scaled, v5 dynamics)"
-    print(f"mean return {totals.mean():.1f} +- {error:.1f} (standard error, {count} episodes){label}")
+    print(f"mean return {totals.mean():.1f}{error or ' (one episode)'}{label}")
     solved = success_rate(episodes)
     if solved is not None:
         error = np.sqrt(solved * (1 - solved) / count)

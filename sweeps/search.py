@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dpft.envs import get_task
 from dpft.envs.task import DataError
-from dpft.sweeps.config import Count, RunConfig, explain
+from dpft.sweeps.config import Count, RunConfig, Seed, explain
 from dpft.sweeps.grid import META, Grid, axes_of, dotted, expand
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.records import read_done
@@ -50,7 +50,7 @@ class Tuning(BaseModel):
     batch: Count = Field(4, ge=1)  # trials of each method that are proposed before any of them has a score
     objective: Literal["mean", "final"] = "mean"  # return of the evaluations after the base's own, or of the last one
     sampler: Literal["tpe", "random", "qmc"] = "tpe"
-    seed: int = Field(0, ge=0, lt=2**32)  # of the sampler
+    seed: Seed = 0  # of the sampler
 
     @classmethod
     def of(cls, grid: Grid) -> "Tuning":

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from dpft.envs import DataError
+from dpft.methods import METHODS
 from dpft.sweeps.cli import main
+from dpft.sweeps.config import parse_config
 from dpft.sweeps.grid import expand, load_grid
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.listing import grid_files
@@ -236,3 +238,11 @@ def test_ten_thousand_runs_are_expanded_within_a_second(tmp_path):
     started = time.process_time()
     assert len(load_grid(str(path)).runs) == 10_000
     assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_config_is_a_grid_of_one_run(method):
+    """Fields whose one value is a list are no axes, those that may also be null included."""
+    config = parse_config({"method": method})
+    (run,) = expand(config.model_dump(mode="json")).values()
+    assert run == config

@@ -19,10 +19,12 @@ from dpft.envs import DataError, get_task
 from dpft.methods import METHODS
 from dpft.methods.policy.checkpoint import save_policy
 from dpft.sweeps.base import base_policy
+from dpft.sweeps.begin import plan
 from dpft.sweeps.checkpoint import load_checkpoint, save_checkpoint
 from dpft.sweeps.cli import main
 from dpft.sweeps.collect import Diverged
 from dpft.sweeps.config import parse_config, resolve
+from dpft.sweeps.grid import load_grid
 from dpft.sweeps.owner import Owner
 from dpft.sweeps.records import Records
 from dpft.sweeps.run import Run, make_method, train
@@ -96,11 +98,13 @@ def test_runs_end_at_the_steps_that_were_asked_for(tiny, tmp_path, capsys, field
         {"method": "dppo", "env_steps": 4000, "settings": {"critic_warmup": 1000}},
     ],
 )
-def test_a_run_that_cannot_learn_is_refused(tiny, tmp_path, fields):
-    with pytest.raises(DataError, match="allow no update of the policy, whose first comes after"):
-        train(tiny(**fields), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    resolve(tiny(**fields | {"env_steps": 0}))
+def test_a_run_that_cannot_learn_says_so_first(tiny, tmp_path, fields, capsys):
+    words = "allow no update of the policy, whose first comes after"
+    assert words in plan(resolve(tiny(**fields)))
+    assert words not in plan(resolve(tiny(**fields | {"env_steps": 0})))
+    (tmp_path / "g.yaml").write_text(yaml.safe_dump(tiny(**fields).model_dump(mode="json") | {"name": "g"}))
+    load_grid(str(tmp_path / "g.yaml"))
+    assert words in capsys.readouterr().err
 
 
 def test_same_seed_same_bits(tiny, tmp_path):
