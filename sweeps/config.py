@@ -180,7 +180,7 @@ def complete(config: RunConfig) -> RunConfig:
 
 def no_update(config: RunConfig) -> str:
     """That the steps of a complete config are too few to train its policy, in a line; nothing where they are not."""
-    settings, chunk = config.settings, config.chunk
+    settings, chunk = config.settings, config.spec().chunk
     first = settings.first_update * settings.num_envs * chunk
     if not 0 < config.env_steps < first:
         return ""
