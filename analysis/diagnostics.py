@@ -38,6 +38,8 @@ METRICS = {
     "policy/gradient_norm": "Gradient norm",
     "policy/std": "Deviation of the final Gaussian",
     "value/explained_variance": "Explained variance",
+    "policy/noise_std": "Deviation of the initial noise",
+    "policy/pull": "Pull to N(0, I), before its weight",
     "policy/entropy": "Entropy of the noise, nats",
     "policy/temperature": "Temperature",
     "loss/distillation": "Distillation loss",

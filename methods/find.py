@@ -99,7 +99,7 @@ class FIND(PPO):
         loss, info = super().policy_loss(data, decision, index, advantage)
         mean, std = self.initial(data["obs"][decision])
         pull = (kl_pull if self.config.pull == "kl" else quadratic_pull)(mean, std).mean()
-        info |= {"policy/pull": pull.detach(), "policy/std": std.detach().mean()}
+        info |= {"policy/pull": pull.detach(), "policy/noise_std": std.detach().mean()}
         return loss + self.config.pull_coef * pull, info
 
 
