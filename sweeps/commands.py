@@ -24,6 +24,7 @@ from dpft.sweeps.config import RunConfig, config_model, explain, load_config, pa
 from dpft.sweeps.folders import expect_run, expect_weights, holds_records, no_sweep
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
 from dpft.sweeps.owner import owning
+from dpft.sweeps.records import read_done
 from dpft.sweeps.wandb_log import add_flag, ask_for
 
 PUBLISHED = ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
@@ -117,7 +118,7 @@ def train(argv: list[str]) -> int:
 
 def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: Claim) -> int:
     from dpft.sweeps.owner import TakenOver
-    from dpft.sweeps.records import read_done, write_atomically
+    from dpft.sweeps.records import write_atomically
     from dpft.sweeps.run import Stopped
     from dpft.sweeps.run import train as run
 
@@ -246,16 +247,21 @@ def publish(argv: list[str]) -> int:
     parser.add_argument("--to", type=place, help="default: results/NAME")
     options = parser.parse_args(argv)
     sweep: Path = options.sweep
-    if not (sweep / "grid.yaml").exists():
+    if not (sweep / "grid.yaml").is_file():
         raise DataError(f"{sweep} has no grid.yaml" if holds_records(sweep) else no_sweep(sweep))
-    ended = [marker.parent for marker in sorted((sweep / "runs").glob("*/done.json"))]
+    ended = []
+    for marker in sorted((sweep / "runs").glob("*/done.json")):
+        if read_done(marker.parent):
+            ended.append(marker.parent)
+        else:
+            print(f"{marker}: damaged; that run is left out", file=sys.stderr)
     if not ended:
         raise DataError(f"no run of {sweep} has ended yet; dpft status {shlex.quote(str(sweep))}")
-    search = [file for name in ("tune.md", "tune.csv", "best.yaml") if (file := sweep / name).exists()]
+    search = [file for name in ("tune.md", "tune.csv", "best.yaml") if (file := sweep / name).is_file()]
     files = [
         sweep / "grid.yaml",
         *search,
-        *(run / name for run in ended for name in PUBLISHED if (run / name).exists()),
+        *(run / name for run in ended for name in PUBLISHED if (run / name).is_file()),
     ]
     target: Path = options.to or Path("results") / sweep.resolve().name
     writable_folder(target, "--to")

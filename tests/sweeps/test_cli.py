@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shlex
 import subprocess
 import sys
@@ -294,16 +295,25 @@ def test_published_records_can_be_drawn(tmp_path, capsys):
     assert list(target.glob("figures/*.png"))
 
 
-def test_publishing_on_a_full_disk_leaves_what_was_published(tmp_path):
+def test_publishing_on_a_full_disk_leaves_what_was_published(tmp_path, capsys):
     run = tmp_path / "mine/runs/hopper-medium_ncdpo_K2_seed0"
     run.mkdir(parents=True)
     (tmp_path / "mine/grid.yaml").write_text("name: mine\n")
     for name in PUBLISHED:
         (run / name).write_text(f"{name} at first")
+    (run / "done.json").write_text(json.dumps({"status": "done"}))
+    damaged, none = run.with_name("damaged"), run.with_name("none")
+    (damaged / "done.json").mkdir(parents=True)
+    none.mkdir()
+    (none / "done.json").touch()
     assert call("publish", str(tmp_path / "mine"), "--to", str(tmp_path / "there")) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("records of 1 runs in ")
+    assert said.err == "".join(f"{run / 'done.json'}: damaged; that run is left out\n" for run in (damaged, none))
+    (none / "done.json").unlink()
     before = contents(tmp_path / "there")
     assert len(before) == 1 + len(PUBLISHED)
-    for name in PUBLISHED:
+    for name in PUBLISHED[:-1]:
         (run / name).write_text(f"{name} afterwards")
     (run / "chains.npz").write_text("x" * 5000)
     done = full_disk.dpft(4000, "publish", str(tmp_path / "mine"), "--to", str(tmp_path / "there"))
