@@ -63,13 +63,19 @@ not_negative = typed(Annotated[float, Field(ge=0, allow_inf_nan=False)])
 positive = typed(Annotated[float, Field(gt=0, allow_inf_nan=False)])
 
 
-def plain_name(text: str) -> str:
-    """An argparse type: a name that is that of a folder, too, and in no table a formula."""
-    if not re.fullmatch(r"\w[\w.=+-]*", text) or len(text.encode()) > LONGEST:
+def plain_name(text: str, others: str = "") -> str:
+    """An argparse type: a name that is that of a folder, too, and in no table a formula; `others` may be in it."""
+    if not re.fullmatch(rf"\w[\w.=+{others}-]*", text) or len(text.encode()) > LONGEST:
+        signs = " ".join(f"._=+-{others}")
         raise argparse.ArgumentTypeError(
-            f"expected at most {LONGEST} letters, digits and . _ = + -, the first a letter or digit, got {text!r}"
+            f"expected at most {LONGEST} letters, digits and {signs}, the first a letter or digit, got {text!r}"
         )
     return text
+
+
+def task_name(text: str) -> str:
+    """An argparse type: a name with the signs of Gymnasium's ids."""
+    return plain_name(text, ":/")
 
 
 def place(text: str) -> Path:

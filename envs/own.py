@@ -21,7 +21,9 @@ def import_own(name: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise DataError(f"no module {name!r} is installed or in {os.getcwd()}") from None
+            raise DataError(
+                f"no module {name!r} is installed or in {os.getcwd()}: install it, or call dpft from its folder"
+            ) from None
         raise DataError(f"cannot import {name}: {said(error)}") from None
     except (Exception, SystemExit) as error:  # whatever somebody's module does
         raise DataError(f"cannot import {name}: {said(error)}") from None

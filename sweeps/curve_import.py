@@ -24,10 +24,11 @@ from typing import Any
 
 import yaml
 
-from dpft.arguments import Parser, count, place, plain_name, seed_number, writable_folder
+from dpft.arguments import Parser, count, place, plain_name, seed_number, task_name, writable_folder
 from dpft.envs import TASKS, DataError
 from dpft.envs.files import full_disk_is_said
 from dpft.methods import METHODS
+from dpft.sweeps.names import segment
 from dpft.sweeps.records import CURVE
 
 DESCRIPTION = """Put a curve from another codebase beside ours: FILE.csv becomes a run folder for each of its seeds.
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
         "--method", type=plain_name, required=True, help="its name in figures and tables, such as dppo-authors"
     )
     parser.add_argument(
-        "--task", type=plain_name, required=True, help="a task of ours that it was measured on, or a name of its own"
+        "--task", type=task_name, required=True, help="a task of ours that it was measured on, or a name of its own"
     )
     parser.add_argument("--out", type=place, required=True, help="folder; what was imported before stays in it")
     parser.add_argument("--seed", type=seed_number, help="of a file without a seed column (default: 0)")
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> int:
     text = read_text(options.file)
     curves, unused = read_curves(options.file, text, options.seed)
     folders = {
-        seed: options.out / "runs" / f"{options.task}_{options.method}_{_k(options)}seed{seed}" for seed in curves
+        seed: options.out / "runs" / f"{segment(options.task)}_{options.method}_{_k(options)}seed{seed}"
+        for seed in curves
     }
     for folder in folders.values():
         if folder.exists():

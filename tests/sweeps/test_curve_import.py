@@ -185,3 +185,10 @@ def test_a_curve_without_times_is_drawn_wherever_time_does_not_matter(tmp_path, 
     shutil.rmtree(tmp_path / "mine")
     with pytest.raises(NothingToDraw, match="no finished run has times"):
         compute(load([out]))
+
+
+def test_a_task_may_be_any_id_of_gymnasium(theirs, tmp_path):
+    for number, task in enumerate(("my_envs:Point-v0", "robosuite/Lift")):
+        assert main([str(theirs), *GIVEN, "--task", task, "--out", str(tmp_path / str(number))]) == 0
+        (folder,) = (tmp_path / str(number) / "runs").iterdir()
+        assert yaml.safe_load((folder / "config.yaml").read_text())["task"] == task
