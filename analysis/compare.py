@@ -50,17 +50,15 @@ def compare(argv: list[str]) -> int:
     try:
         tables = scores(args.a, args.where_a), scores(args.b, args.where_b)
         pairs = matched(*tables, str(args.a), str(args.b))
+        found = [(names, *verdict(own, args.by, args.tolerance)) for names, own in pairs.groupby(["task", *SAME])]
     except RecordError as error:
         print(f"dpft compare: {error}", file=sys.stderr)
         return 2
-    worse = False
-    for names, own in pairs.groupby(["task", *SAME], sort=True):
-        text, fell = verdict(own, args.by, args.tolerance)
-        worse |= fell
+    for names, text, _ in found:
         print(f"{' '.join(str(name) for name in names if name)}: {text}")
     again = shlex.join(["dpft", "figures", str(args.a), str(args.b), "--out", "compare"])
     print(f"matched by task, denoising steps and seed; curves: {again}")
-    return int(worse)
+    return int(any(fell for *_, fell in found))
 
 
 def scores(path: Path, where: list[str]) -> pd.DataFrame:

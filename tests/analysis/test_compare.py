@@ -102,3 +102,12 @@ def test_what_cannot_be_compared_is_one_line(sweeps, arguments, words, capsys):
     assert dpft(["compare", *(places.get(argument, argument) for argument in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+def test_damaged_episodes_are_one_line(sweeps, capsys):
+    damaged = next(sweeps[0].glob("**/config.yaml")).with_name("episodes.csv")
+    damaged.touch()
+    assert compare([str(path) for path in sweeps]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"dpft compare: {damaged}: unreadable (No columns to parse from file)\n"

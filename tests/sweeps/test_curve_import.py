@@ -179,7 +179,7 @@ def test_a_curve_without_times_is_drawn_wherever_time_does_not_matter(tmp_path, 
     main([str(path), *GIVEN, "--out", str(out)])
     write_run(tmp_path / "mine", [(0, 1000.0), (100, 1500.0)])
     assert figures([str(tmp_path / "mine"), str(out), "--out", str(tmp_path / "both")]) == 0
-    assert "| dppo-authors | - | 1 |" in (tmp_path / "both" / "summary.md").read_text()
+    assert "| dppo-authors | - | 2000 |" in (tmp_path / "both" / "summary.md").read_text()
     records = load([tmp_path / "mine", out])
     assert "dppo-authors" not in [text.get_text() for text in compute(records)[0].legends[0].get_texts()]
     shutil.rmtree(tmp_path / "mine")
