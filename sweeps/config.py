@@ -94,6 +94,8 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise DataError(f"{key} and {parent} exclude each other: give one of them")
+        if last in node:
+            raise DataError(f"{key} is given twice, whole and in part: give one of them")
         node[last] = value
     return tree
 

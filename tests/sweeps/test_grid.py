@@ -246,3 +246,9 @@ def test_a_config_is_a_grid_of_one_run(method):
     config = parse_config({"method": method})
     (run,) = expand(config.model_dump(mode="json")).values()
     assert run == config
+
+
+@pytest.mark.parametrize("data", [{"method": {"a": "b"}}, {"policy.hidden": [8, 8, 8], "policy": 5}])
+def test_a_field_and_a_part_of_it_exclude_each_other(data):
+    with pytest.raises(DataError, match="(method|policy) is given twice, whole and in part"):
+        expand(data)
