@@ -8,7 +8,7 @@ from leaves import leaves, nested
 from dpft.envs import DataError
 from dpft.methods import METHODS, get_method
 from dpft.sweeps.commands import parse_run
-from dpft.sweeps.config import complete, config_model, load_config, nested, parse_config, resolve
+from dpft.sweeps.config import complete, config_model, load_config, parse_config, resolve
 
 
 @pytest.mark.parametrize("value", [1_000_000, 1e6, "1e6", "1000000"])
@@ -191,8 +191,3 @@ def test_files_are_written_down_under_whole_paths(tmp_path, monkeypatch):
         assert complete(parse_config({"demos": {"source": source}})).demos.source == expected
     assert complete(parse_config({"base": "base.pt"})).base == f"{tmp_path}/base.pt"
     assert complete(parse_config({})).base is None
-
-
-def test_a_field_in_two_ways_is_refused():
-    with pytest.raises(DataError, match="settings.clip is given twice"):
-        nested({"settings": {"clip": 0.1}, "settings.clip": 0.2})

@@ -12,7 +12,7 @@ import yaml
 from dpft.envs import DataError
 from dpft.methods import METHODS
 from dpft.sweeps.cli import main
-from dpft.sweeps.config import parse_config
+from dpft.sweeps.config import nested, parse_config
 from dpft.sweeps.grid import expand, load_grid
 from dpft.sweeps.launch import Sweep
 from dpft.sweeps.listing import grid_files
@@ -250,5 +250,7 @@ def test_a_config_is_a_grid_of_one_run(method):
 
 @pytest.mark.parametrize("data", [{"method": {"a": "b"}}, {"policy.hidden": [8, 8, 8], "policy": 5}])
 def test_a_field_and_a_part_of_it_exclude_each_other(data):
-    with pytest.raises(DataError, match="(method|policy) is given twice, whole and in part"):
+    with pytest.raises(DataError, match=r"(method|policy) is given twice, whole and in part"):
         expand(data)
+    with pytest.raises(DataError, match=r"settings\.clip is given twice"):
+        nested({"settings": {"clip": 0.1}, "settings.clip": 0.2})
