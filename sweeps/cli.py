@@ -1,5 +1,6 @@
 """The one console command, `dpft`. Verbs are imported only when called, so that help is instant."""
 
+import io
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -50,6 +51,8 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; bad input is one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that does not take every character
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0

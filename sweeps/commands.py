@@ -85,7 +85,7 @@ def one_line(ended: BaseException, box: str, model: type[RunConfig]) -> str:
         return "; ".join(explain(problem, model, prefix) for problem in behind.errors())
     words = " ".join(line.strip("│ ") for line in box.splitlines()[1:-1])
     words = re.sub(r"\.\s*Got errors:.*?(?= ─|$)", "", words)  # of each member of a union, in Python's own words
-    return re.sub(r"\s*─+\s*", "; ", words)
+    return re.sub(r"\s*(─+|-{9,})\s*", "; ", words.strip("- "))
 
 
 def train(argv: list[str]) -> int:

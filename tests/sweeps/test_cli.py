@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -341,3 +342,19 @@ def test_what_a_user_wrote_is_no_markup_on_a_terminal(monkeypatch):
     shown = terminal.file.getvalue()
     assert "cloning [red]mine[/red] [/]" in shown
     assert "[bold]task ncdpo [/x]" in shown
+
+
+def test_a_pipe_that_takes_ascii_alone(tmp_path):
+    def dpft(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "dpft", *arguments]
+        return subprocess.run(
+            command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, cwd=tmp_path
+        )
+
+    shown = dpft("train", "--help")
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    refused = dpft("train", "--out", "x", "--env-steps", "x")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        b"dpft train: Error parsing --env-steps: input should be a valid integer, got 'x'; "
+    )
