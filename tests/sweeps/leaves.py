@@ -2,13 +2,13 @@
 
 from typing import Literal, get_args, get_origin
 
-from dpft.methods.fields import Settings
+from pydantic import BaseModel
 
 
 def leaves(model, *prefix):
     """Every field of a run that is a value: its dotted name, the types in its annotation and its default."""
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from leaves(field.annotation, *prefix, name)
         else:
             yield ".".join((*prefix, name)), kinds(field.annotation), field.get_default()

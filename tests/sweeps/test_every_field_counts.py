@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from same import timeless
 
 from dpft.envs import get_task
+from dpft.envs.task import EnvOptions
 from dpft.methods import METHODS, conformance, get_method
 from dpft.methods.policy.config import PolicyConfig
 from dpft.sweeps.base import cached_base
@@ -63,6 +64,7 @@ OTHER = {
     "env_steps": (100, {}),
     "eval_every": (50, {"env_steps": 100}),
     "base": ("{folder}/base.safetensors", {}),
+    "chunk": (2, {}),
     "demos.steps": (40_000, {}),  # episodes are rolled out side by side, and whole
     "pretrain.weight_decay": (0.5, {}),  # of 1e-6 float32 sees nothing in a few steps
     "pretrain.ema_decay": (0.0, {}),
@@ -74,6 +76,7 @@ A_DENOISERS = "only a denoiser has it; shared by a grid's methods"
 MAY_CHANGE_NOTHING = {
     ("any", "device"): "execution: where it runs; bits are the same on the same kind of machine",
     ("any", "threads"): "execution: how fast it runs",
+    **{("any", f"env.{name}"): "any other value is refused: locomotion has none" for name in EnvOptions.model_fields},
     ("ncdpo", "settings.checkpointing"): "execution: the same numbers in less memory",
     ("dppo", "settings.entropy_coef"): "any other value is refused: the steps' noise is not learned",
     ("find", "settings.entropy_coef"): "any other value is refused: the pull is what keeps the deviation up",

@@ -257,7 +257,7 @@ def test_runs_may_be_added_and_not_changed(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--workers", "0"], "--engine local: workers: input should be greater than or equal to 1, got '0'"),
+        (["--workers", "0"], "--engine local: workers: input should be greater than or equal to 1, got 0"),
         (["--workers", "many"], "--engine local: workers: input should be a valid integer"),
         (["--workers", "2", "--partition", "x"], "--engine local: unknown field partition"),
         (["--engine", "cloud"], "--engine: invalid choice: 'cloud'"),
