@@ -215,9 +215,7 @@ def lay_out(folder: Path, faults: list) -> None:
             damage(run, name, how)
 
 
-fuzzed = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True
-)
+fuzzed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @settings(fuzzed, max_examples=150)

@@ -95,7 +95,7 @@ SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.function_scope
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@settings(max_examples=10, derandomize=True, **SHARED)
+@settings(max_examples=10, **SHARED)
 @given(data=st.data())
 def test_nonsense(verb, data, options, where, capsys):
     check(verb, data, options, where, capsys)
