@@ -23,13 +23,11 @@ from dpft.methods import METHODS
 from dpft.sweeps.config import RunConfig, config_model, explain, load_config, parse_config, resolve
 from dpft.sweeps.folders import expect_run, expect_weights, holds_records, no_sweep
 from dpft.sweeps.launch import CLAIMED, CRASHED, DIVERGED, DONE, STOPPED
-from dpft.sweeps.owner import owning
-from dpft.sweeps.records import read_done
+from dpft.sweeps.owner import TakenOver, owning
+from dpft.sweeps.records import read_done, write_atomically
 from dpft.sweeps.wandb_log import add_flag, ask_for
 
 PUBLISHED = ("config.yaml", "curve.csv", "metrics.csv", "episodes.csv", "chains.npz", "done.json")
-
-
 # the fields of a run that shape its base policy
 BASE = ("task", "method", "denoising_steps", "base_seed", "chunk", "threads", "policy", "pretrain", "demos")
 
@@ -117,8 +115,6 @@ def train(argv: list[str]) -> int:
 
 
 def _train(config: RunConfig, folder: Path, allow_hardware_change: bool, claim: Claim) -> int:
-    from dpft.sweeps.owner import TakenOver
-    from dpft.sweeps.records import write_atomically
     from dpft.sweeps.run import Stopped
     from dpft.sweeps.run import train as run
 

@@ -1,6 +1,5 @@
 """Which kind of folder somebody named."""
 
-import shlex
 from pathlib import Path
 from shlex import quote
 
@@ -34,7 +33,7 @@ def expect_weights(run: Path) -> None:
     if done:
         raise DataError(
             f"{run} has no weights.safetensors (published records have none): "
-            f"make it again by dpft train --config {shlex.quote(str(run / 'config.yaml'))} --out runs/NAME"
+            f"make it again by dpft train --config {quote(str(run / 'config.yaml'))} --out runs/NAME"
         )
     raise DataError(f"{run} has neither weights.safetensors nor a checkpoint yet: wait a minute, or train it")
 
